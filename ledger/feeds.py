@@ -1,0 +1,429 @@
+"""Reading one feed from its rows, and believing nothing that does not check.
+
+A `FeedReader` gives a feed's head, its records, its entries, its cut at a moment. Each row's sum is checked before its
+content is used, and each row against its neighbours: indexes are consecutive, a record's place in time is stated by its
+own row, control events fill exactly the places that the pings leave. Whatever fails is `Damaged` and names the position.
+So a damaged file gives an error, never a different answer.
+
+Everything here reads; nothing writes. What has been appended stays as it is, so a reader needs no long transaction: it
+takes the head first, and never reads past it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, Final
+
+import msgspec
+
+from ledger import codec, rows
+from ledger.blocks import AT, Context, Group, Pings
+from ledger.entry import Entry, Observed
+from ledger.errors import Damaged
+from ledger.identity import Feed
+from ledger.instants import Disowned, adjusted, disowned
+from ledger.schema import RARE
+
+_RECORD: Final = (
+    "select feed, n, first, last, pings, lost, low_ns, high_ns, before_ns, peak_ns, steady, origin_ns, prior, leaf, sum, body "
+    "from record"
+)
+_CONTROL: Final = "select feed, idx, at_ns, boot, mono_ns, kind, v, body, sum from control"
+_PAGE: Final = 256
+"""Contexts are read by pages of so many; a record's contexts are mostly neighbours."""
+_STEPS: Final = ("node.started", "clock.stepped")
+
+
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """How far a feed goes: sealed records, the last entry they cover, the last entry of all; `peak_ns` the latest wall
+    clock that the records saw, `chain` and `frontier` (of the Merkle tree) after them, `contexts` how many are named.
+    """
+
+    records: int = 0
+    sealed: int = 0
+    last: int = 0
+    peak_ns: int | None = None
+    chain: bytes = rows.CHAIN_START
+    frontier: bytes = b""
+    contexts: int = 0
+
+
+class RecordRow(msgspec.Struct, frozen=True, gc=False):
+    """A record as its row states it. Instants are wall clock in ns: least, greatest, greatest of the feed before it and
+    with it. `steady`: the wall clock never went back within it, nor behind what was before.
+    """
+
+    feed: int
+    n: int
+    first: int
+    last: int
+    pings: int
+    lost: int
+    low_ns: int
+    high_ns: int
+    before_ns: int | None
+    peak_ns: int
+    steady: int
+    origin_ns: int
+    prior: bytes
+    leaf: bytes
+    sum: bytes
+    data: bytes
+
+    @property
+    def chain(self) -> bytes:
+        """The chain after this record."""
+        return rows.chain_after(self.prior, self.leaf)
+
+    def body(self) -> rows.Body:
+        """The body column, its block still closed."""
+        return rows.decode_body(self.data)
+
+
+class Timeline(msgspec.Struct, frozen=True, gc=False):
+    """What turns wall clocks into effective instants: the disowned stretches and, if there are any, the effective peak
+    after each record (`peaks[n]`, `peaks[0]` before all).
+    """
+
+    stretches: tuple[Disowned, ...] = ()
+    peaks: tuple[int | None, ...] = ()
+
+
+class FeedReader:
+    """One feed of one open ledger file. `row` is its row id there."""
+
+    def __init__(self, connection: sqlite3.Connection, row: int, feed: Feed) -> None:
+        self._run = connection.execute
+        self.row = row
+        self.feed = feed
+        self._pages: dict[int, dict[int, Context]] = {}
+        self._timeline: tuple[int, Timeline] | None = None
+
+    # What the feed is and how far it goes.
+
+    def head(self) -> Head:
+        """How far the feed goes now."""
+        found = self._run(
+            "select records, sealed, last, peak_ns, chain, frontier, contexts, sum from head where feed = ?",
+            (self.row,),
+        ).fetchone()
+        if found is None or rows.row_sum(self.row, *found[:-1]) != found[-1]:
+            raise self.damaged("the feed's head row is not what was written", 0)
+        return Head(*found[:-1])
+
+    def damaged(self, what: str, index: int) -> Damaged:
+        """The error for something at or near entry `index` of this feed."""
+        return Damaged(what, position=self.feed.at(index) if index else self.feed.name)
+
+    # Records.
+
+    def records(self, after: int = 0, until: int | None = None) -> Iterator[RecordRow]:
+        """The record rows n in (after, until], in order, each checked with its neighbours."""
+        until = self.head().records if until is None else until
+        before: RecordRow | None = None
+        for found in self._run(f"{_RECORD} where feed = ? and n > ? and n <= ? order by n", (self.row, after, until)):
+            record = self._record(found)
+            if record.n != after + 1 or (
+                before is not None and (record.first != before.last + 1 or record.prior != before.chain)
+            ):
+                raise self.damaged(f"record {after + 1} is missing or out of its place", record.first)
+            after, before = record.n, record
+            yield record
+        if after != until:
+            raise self.damaged(f"record {after + 1} is missing", before.last + 1 if before else 1)
+
+    def record(self, n: int) -> RecordRow:
+        """Record number `n`."""
+        found = self._run(f"{_RECORD} where feed = ? and n = ?", (self.row, n)).fetchone()
+        if found is None or found[1] != n:
+            raise self.damaged(f"record {n} is missing", 0)
+        return self._record(found)
+
+    def _record(self, found: tuple[Any, ...]) -> RecordRow:
+        record = RecordRow(*found)
+        if rows.row_sum(*found[:14], found[15]) != record.sum or record.feed != self.row:
+            raise self.damaged(
+                f"record {record.n} is not what was written", record.first if type(record.first) is int else 0
+            )
+        return record
+
+    def holding(self, index: int) -> RecordRow | None:
+        """The record that holds entry `index`, or None if it stands in the open part."""
+        low, high = 1, self.head().records
+        while low <= high:
+            middle = (low + high) // 2
+            record = self.record(middle)
+            if index < record.first:
+                high = middle - 1
+            elif index > record.last:
+                low = middle + 1
+            else:
+                return record
+        return None
+
+    def leaves(self) -> list[bytes]:
+        """The leaf hash of each record, in order. Only the numbers are checked here; `records` checks the rows."""
+        found = self._run("select n, leaf from record where feed = ? order by n", (self.row,)).fetchall()
+        if [n for n, _leaf in found] != list(range(1, self.head().records + 1)):
+            raise self.damaged("records are missing", 0)
+        return [leaf for _n, leaf in found]
+
+    def context(self, number: int) -> Context:
+        """The context with this number."""
+        page = self._pages.get(number // _PAGE)
+        if page is None:
+            if len(self._pages) >= 8:
+                self._pages.clear()
+            page = self._pages[number // _PAGE] = self._context_page(number // _PAGE)
+        try:
+            return page[number]
+        except KeyError:
+            # The page was read before this context was written.
+            page = self._pages[number // _PAGE] = self._context_page(number // _PAGE)
+        if number not in page:
+            raise self.damaged(f"context {number} is missing", 0)
+        return page[number]
+
+    def _context_page(self, page: int) -> dict[int, Context]:
+        found = self._run(
+            "select id, body, sum from context where feed = ? and id >= ? and id < ?",
+            (self.row, page * _PAGE, (page + 1) * _PAGE),
+        )
+        result = {}
+        for number, body, stored in found:
+            if rows.row_sum(self.row, number, body) != stored:
+                raise self.damaged(f"context {number} is not what was written", 0)
+            result[number] = rows.decode_context(body)
+        return result
+
+    # Entries.
+
+    def controls(self, first: int, last: int) -> list[Entry]:
+        """The control entries with indexes `first` … `last`, ascending; `effective_ns` is the wall clock still."""
+        result = []
+        for found in self._run(
+            f"{_CONTROL} where feed = ? and idx between ? and ? order by idx", (self.row, first, last)
+        ):
+            result.append(self._control(found))
+        return result
+
+    def _control(self, found: tuple[Any, ...]) -> Entry:
+        feed, index, at_ns, boot, mono_ns, kind, version, body, stored = found
+        if rows.row_sum(*found[:-1]) != stored or feed != self.row:
+            raise self.damaged("the entry is not what was written", index if type(index) is int else 0)
+        raw = body.encode() if isinstance(body, str) else body
+        return Entry(self.feed, index, at_ns, codec.decode_event(kind, version, raw), boot, mono_ns, at_ns)
+
+    def rare(self, kinds: Sequence[str], until: int | None = None) -> list[Entry]:
+        """The entries of these kinds (none of them `link.` or `ping.`), ascending; `effective_ns` is the wall clock."""
+        marks = ", ".join("?" * len(kinds))
+        found = self._run(
+            f"{_CONTROL} where feed = ? and {RARE} and kind in ({marks}) and idx <= ? order by idx",
+            (self.row, *kinds, 2**62 if until is None else until),
+        )
+        return [self._control(row) for row in found]
+
+    def controls_of(self, record: RecordRow) -> list[Entry]:
+        """The control entries of a record: exactly as many as its pings leave places for."""
+        found = self.controls(record.first, record.last) if record.pings <= record.last - record.first else []
+        if len(found) + record.pings != record.last - record.first + 1:
+            raise self.damaged(f"record {record.n} lacks control events, or has too many", record.first)
+        return found
+
+    def groups(self, record: RecordRow) -> list[Group]:
+        """What the pings of a record amount to, from its directory."""
+        return rows.decode_groups(record.body(), record.origin_ns, record.first, self.context)
+
+    def pings(self, record: RecordRow, controls: Sequence[Entry]) -> Pings:
+        """The pings of a record, opened."""
+        try:
+            block = rows.decode_block(record.body(), self.context)
+            return Pings(block, record.first, [entry.index for entry in controls])
+        except Damaged as error:
+            raise self.damaged(error.message, record.first) from None
+
+    def canonical(self, record: RecordRow) -> codec.Record:
+        """The record as its leaf covers it."""
+        controls = []
+        for entry in self.controls_of(record):
+            event = entry.event
+            raw, version = codec.encode_event(event), codec.version_of(event)
+            controls.append(
+                codec.Control(
+                    entry.index - record.first, entry.at_ns, entry.boot, entry.mono_ns, event.kind, version, raw
+                )
+            )
+        block = rows.decode_block(record.body(), self.context)
+        return codec.Record(codec.RECORD_FORMAT, record.first, record.last - record.first + 1, tuple(controls), block)
+
+    def observed(self, record: RecordRow) -> list[Observed]:
+        """The entries of a record without their places."""
+        try:
+            return codec.open_record(self.canonical(record))
+        except (Damaged, IndexError, ValueError, StopIteration) as error:
+            raise self.damaged(f"record {record.n} does not open: {error}", record.first) from None
+
+    def entries_of(self, record: RecordRow, timeline: Timeline | None = None) -> list[Entry]:
+        """The entries of a record, with their effective instants."""
+        timeline = self.timeline() if timeline is None else timeline
+        return self._placed(self.observed(record), record.first, record.n, self._before(record, timeline), timeline)
+
+    def _before(self, record: RecordRow, timeline: Timeline) -> int | None:
+        return timeline.peaks[record.n - 1] if timeline.peaks else record.before_ns
+
+    def _placed(
+        self, observed: Sequence[Observed], first: int, number: int | None, before: int | None, timeline: Timeline
+    ) -> list[Entry]:
+        walls = [entry.at_ns for entry in observed]
+        if timeline.stretches:
+            walls = adjusted(walls, first, timeline.stretches)
+        effective = list(accumulate(walls, max) if before is None else accumulate(walls, max, initial=before))[
+            -len(walls) :
+        ]
+        feed = self.feed
+        return [
+            Entry(feed, index, o.at_ns, o.event, o.boot, o.mono_ns, instant, number)
+            for index, (o, instant) in enumerate(zip(observed, effective, strict=True), first)
+        ]
+
+    def open_part(self, timeline: Timeline | None = None) -> list[Entry]:
+        """The entries that no record covers yet."""
+        timeline = self.timeline() if timeline is None else timeline
+        head, observed = self._open_rows()
+        if not observed:
+            return []
+        before = timeline.peaks[head.records] if timeline.peaks else head.peak_ns
+        return self._placed(observed, head.sealed + 1, None, before, timeline)
+
+    def _open_rows(self) -> tuple[Head, list[Observed]]:
+        """The head and the open entries, as of one moment: a seal in between would take rows away."""
+        while True:
+            head = self.head()
+            by_index: dict[int, Observed] = {}
+            for first, last, low, high, lost, body, stored in self._run(
+                "select first, last, low_ns, high_ns, lost, body, sum from open where feed = ? order by first",
+                (self.row,),
+            ).fetchall():
+                if rows.row_sum(self.row, first, last, low, high, lost, body) != stored:
+                    raise self.damaged("the entries are not what was written", first if type(first) is int else 0)
+                by_index.update(zip(range(first, last + 1), rows.decode_open(body), strict=True))
+            for entry in self.controls(head.sealed + 1, head.last):
+                by_index[entry.index] = Observed(entry.at_ns, entry.event, entry.boot, entry.mono_ns)
+            if self.head().sealed == head.sealed:
+                break
+        wanted = range(head.sealed + 1, head.last + 1)
+        missing = next((index for index in wanted if index not in by_index), None)
+        if missing is not None:
+            raise self.damaged("the entry is missing", missing)
+        return head, [by_index[index] for index in wanted]
+
+    def entries(self, after: int = 0, until: int | None = None) -> Iterator[Entry]:
+        """The entries with indexes in (after, until], in order; to the end as it is now, if `until` is None."""
+        head = self.head()
+        until = head.last if until is None else min(until, head.last)
+        timeline = self.timeline()
+        if after < min(until, head.sealed):
+            start = self.holding(after + 1)
+            for record in self.records((start.n if start else 1) - 1, head.records):
+                if record.first > until:
+                    return
+                for entry in self.entries_of(record, timeline):
+                    if after < entry.index <= until:
+                        yield entry
+        done = max(after, head.sealed)
+        if done < until:
+            later = self.open_part(timeline)
+            if later and later[0].index > done + 1:  # sealed meanwhile
+                yield from self.entries(done, until)
+                return
+            for entry in later:
+                if done < entry.index <= until:
+                    yield entry
+
+    # Moments.
+
+    def timeline(self) -> Timeline:
+        """What was disowned, as known now."""
+        steps = [(entry.index, entry.at_ns) for entry in self.rare(_STEPS)]
+        if self._timeline is not None and self._timeline[0] == len(steps) and not self._timeline[1].peaks:
+            return self._timeline[1]
+        stretches = tuple(disowned(steps, self._wall_reader())) if steps else ()
+        timeline = Timeline(stretches, tuple(self._peaks(stretches)) if stretches else ())
+        self._timeline = (len(steps), timeline)
+        return timeline
+
+    def _wall_reader(self) -> Any:
+        """A function that gives the wall clock of entry i, keeping the stretch it read last."""
+        held: dict[int, int] = {}
+        whole: list[int] = []
+
+        def wall(index: int) -> int:
+            if index not in held:
+                record = self.holding(index)
+                if record is None:
+                    head, observed = self._open_rows()
+                    held.update(zip(range(head.sealed + 1, head.last + 1), [o.at_ns for o in observed], strict=True))
+                else:
+                    whole[:] = [o.at_ns for o in self.observed(record)]
+                    held.update(zip(range(record.first, record.last + 1), whole, strict=True))
+            return held[index]
+
+        return wall
+
+    def _peaks(self, stretches: Sequence[Disowned]) -> Iterator[int | None]:
+        peak: int | None = None
+        yield peak
+        for record in self.records():
+            high = record.high_ns
+            if any(s.first <= record.last and s.last >= record.first for s in stretches):
+                high = max(adjusted([o.at_ns for o in self.observed(record)], record.first, stretches))
+            peak = high if peak is None else max(peak, high)
+            yield peak
+
+    def partial(self, at_ns: int, timeline: Timeline) -> tuple[int, RecordRow | None]:
+        """Where the cut at `at_ns` falls: how many records lie wholly before it, and the record it falls into, if any.
+
+        None: the cut is at or after the end of the last record.
+        """
+        if timeline.peaks:
+            head = self.head()
+            n = next(
+                (n for n, (_, peak) in enumerate(pairwise(timeline.peaks), 1) if peak is not None and peak > at_ns), 0
+            )
+            return (n - 1, self.record(n)) if n else (head.records, None)
+        found = self._run(
+            f"{_RECORD} where feed = ? and peak_ns > ? order by peak_ns, id limit 1", (self.row, at_ns)
+        ).fetchone()
+        if found is None:
+            head = self.head()
+            if head.records and head.peak_ns is not None and head.peak_ns > at_ns:
+                raise self.damaged("a record is missing from the index of instants", head.sealed)
+            return head.records, None
+        record = self._record(found)
+        if record.peak_ns <= at_ns or (record.before_ns is not None and record.before_ns > at_ns):
+            raise self.damaged("the index of instants leads to another record", record.first)
+        return record.n - 1, record
+
+    def cut(self, at_ns: int) -> int:
+        """How many entries have an effective instant of at most `at_ns`."""
+        timeline = self.timeline()
+        _whole, record = self.partial(at_ns, timeline)
+        if record is None:
+            tail = self.open_part(timeline)
+            return self.head().sealed + sum(entry.effective_ns <= at_ns for entry in tail)
+        if record.steady and not timeline.stretches:
+            controls = self.controls_of(record)
+            pings = self.pings(record, controls)
+            return record.first - 1 + pings.until(at_ns) + sum(entry.at_ns <= at_ns for entry in controls)
+        return record.first - 1 + sum(entry.effective_ns <= at_ns for entry in self.entries_of(record, timeline))
+
+    def walls(self, record: RecordRow) -> list[int]:
+        """The wall clocks of a record's entries, in order."""
+        controls = self.controls_of(record)
+        pings = self.pings(record, controls)
+        result = pings.in_order(pings.column(AT)) if pings.count else []
+        for entry in controls:
+            result.insert(entry.index - record.first, entry.at_ns)
+        return result

@@ -1,0 +1,252 @@
+"""Opening a ledger's file: one writer, and readers who touch nothing.
+
+A writer holds a lock (flock on `FILE.lock`, gone with its process) and keeps the file in WAL mode with
+`synchronous=FULL`; at its end the file goes back to `journal_mode=DELETE`, so that it opens on any medium. A reader never
+writes, creates or repairs anything beside the file:
+
+    no `-wal`, rollback mode         read-only, as SQLite does it
+    a live writer                    read-only, its shared memory read-only too
+    a left-over `-wal` or journal    a private copy of the file and its companions, recovered there
+
+SQLite's `immutable` is never used: beside a `-wal` that holds anything it silently drops rows.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from ledger import schema
+from ledger.errors import Damaged, LedgerError, Locked, NotALedger, Unwritable
+
+_MAGIC = b"SQLite format 3\0"
+_ROW_MAX_BYTES = 1 << 26
+
+
+def translate(error: sqlite3.Error | OSError, path: str) -> LedgerError:
+    """What SQLite or the system said, as one of our errors: what, where, what to do."""
+    text = str(error)
+    if isinstance(error, OSError):
+        text = error.strerror or text
+        if isinstance(error, FileNotFoundError):
+            return NotALedger(f"{path}: there is no such file")
+        return Unwritable(f"{path}: {text.lower()}")
+    if isinstance(error, sqlite3.OperationalError):
+        if "locked" in text or "busy" in text:
+            return Locked(f"{path}: is locked by another program", hint="wait until it is done, or read a `backup`")
+        if "full" in text:
+            return Unwritable(
+                f"{path}: no space left; nothing of this append is certain, reads go on",
+                hint="free space, then repeat the append with the same position",
+            )
+        if "readonly" in text or "read-only" in text:
+            return Unwritable(f"{path}: cannot be written here", hint="copy it to a place you may write to")
+        if "unable to open" in text:
+            return Unwritable(f"{path}: cannot be opened", hint="check the path and its permissions")
+    if isinstance(error, sqlite3.DatabaseError) and "not a database" in text:
+        return NotALedger(f"{path}: is no ledger", hint="name a file made by meshledger")
+    if isinstance(error, sqlite3.IntegrityError):
+        return Damaged(f"{path}: {text}")
+    return Damaged(f"{path}: SQLite says: {text}")
+
+
+def _examine(path: Path) -> int:
+    """The file's journal mode byte (1 rollback, 2 WAL). Raises NotALedger if it cannot be a ledger."""
+    if path.is_dir():
+        raise NotALedger(f"{path}: is a folder", hint="name a .ledger file in it, or give the folder with -L")
+    try:
+        with path.open("rb") as file:
+            head = file.read(100)
+    except OSError as error:
+        raise translate(error, str(path)) from None
+    if not head:
+        raise NotALedger(f"{path}: is empty", hint="an import or a merge makes a ledger")
+    if not head.startswith(_MAGIC) or len(head) < 100:
+        raise NotALedger(f"{path}: is no ledger", hint="name a file made by meshledger; `import` reads other formats")
+    return head[19]
+
+
+class Reading:
+    """A connection that reads one ledger file and touches nothing. Close it when done."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._private: tempfile.TemporaryDirectory[str] | None = None
+        try:
+            self.connection = self._open()
+            schema.check(self.connection, str(self.path))
+        except sqlite3.Error as error:
+            self.close()
+            raise translate(error, str(self.path)) from None
+        except LedgerError:
+            self.close()
+            raise
+
+    def _open(self) -> sqlite3.Connection:
+        mode = _examine(self.path)
+        if is_written(self.path):
+            return _connect(self.path, "mode=ro&readonly_shm=1")
+        if mode == 1 and not any(_holds(self.path, suffix) for suffix in ("-wal", "-journal")):
+            return _connect(self.path, "mode=ro")
+        return _connect(self._copy(), "mode=rw")
+
+    def _copy(self) -> Path:
+        """A private copy of the file and what lies beside it, taken while no writer may begin."""
+        self._private = tempfile.TemporaryDirectory(prefix="meshledger-")
+        target = Path(self._private.name) / "copy.ledger"
+        with _Shared(self.path):
+            for suffix in ("", "-wal", "-journal"):
+                if suffix == "" or _holds(self.path, suffix):
+                    shutil.copyfile(f"{self.path}{suffix}", f"{target}{suffix}")
+        return target
+
+    def close(self) -> None:
+        """Let go of the file and of a private copy."""
+        connection = getattr(self, "connection", None)
+        if connection is not None:
+            connection.close()
+        if self._private is not None:
+            self._private.cleanup()
+            self._private = None
+
+
+def _holds(path: Path, suffix: str) -> bool:
+    with suppress(OSError):
+        return os.stat(f"{path}{suffix}").st_size > 0
+    return False
+
+
+def _connect(path: Path, options: str) -> sqlite3.Connection:
+    uri = f"file:{quote(str(path.resolve()))}?{options}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _ROW_MAX_BYTES)
+    for pragma in ("trusted_schema=off", "cell_size_check=on", "mmap_size=0", "query_only=on", "cache_size=-8192"):
+        connection.execute(f"pragma {pragma}")
+    return connection
+
+
+class Lock:
+    """The right to write one file. Raises Locked if another process, or this one, has it."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = f"{path}.lock"
+        while True:
+            try:
+                self._descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise translate(error, self.file) from None
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(self._descriptor)
+                raise Locked(
+                    f"{path}: is being written by another process",
+                    hint="one ledger has one writer; readers are welcome",
+                ) from None
+            # The last holder may have taken the name away between our open and our lock.
+            with suppress(OSError):
+                if os.stat(self.file).st_ino == os.fstat(self._descriptor).st_ino:
+                    return
+            os.close(self._descriptor)
+
+    def release(self) -> None:
+        """Give the right back, and take the lock's file away."""
+        with suppress(OSError):
+            os.unlink(self.file)
+        os.close(self._descriptor)
+
+
+def is_written(path: Path) -> bool:
+    """Whether a process writes this ledger now."""
+    try:
+        descriptor = os.open(f"{path}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+class _Shared:
+    """While this is held no writer begins; where there is no lock file, or none may be opened, it does nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = f"{path}.lock"
+        self._descriptor = -1
+
+    def __enter__(self) -> None:
+        with suppress(OSError):
+            self._descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
+class Writing:
+    """The one connection that writes a ledger file. `end` leaves it in rollback mode and gives the lock back."""
+
+    def __init__(self, path: str | Path, *, create: bool) -> None:
+        self.path = Path(path)
+        if not create:
+            _examine(self.path)
+        self._lock = Lock(self.path)
+        try:
+            if create and (not self.path.exists() or self.path.stat().st_size == 0):
+                _new_file(self.path)
+                schema.create(str(self.path))
+            else:
+                _examine(self.path)
+            self.connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10)
+            self._settle()
+            schema.check(self.connection, str(self.path))
+        except (sqlite3.Error, OSError) as error:
+            self._lock.release()
+            raise translate(error, str(self.path)) from None
+        except LedgerError:
+            self._lock.release()
+            raise
+
+    def _settle(self) -> None:
+        """The settings that durability rests on, read back."""
+        run: Callable[[str], sqlite3.Cursor] = self.connection.execute
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _ROW_MAX_BYTES)
+        run("pragma journal_mode=wal")
+        run("pragma synchronous=full")
+        run("pragma trusted_schema=off")
+        run("pragma cell_size_check=on")
+        run("pragma mmap_size=0")
+        run("pragma cache_size=-8192")
+        run("pragma foreign_keys=on")
+        run(f"pragma wal_autocheckpoint={4 * 1024 * 1024 // schema.PAGE_BYTES}")
+        mode, level = run("pragma journal_mode").fetchone()[0], run("pragma synchronous").fetchone()[0]
+        if mode != "wal" or level < 2:
+            raise Unwritable(f"{self.path}: this medium gives no durable journal (mode {mode}, synchronous {level})")
+
+    def end(self) -> None:
+        """Take everything into the file, leave rollback mode, let others write."""
+        try:
+            with suppress(sqlite3.Error):
+                self.connection.execute("pragma wal_checkpoint(truncate)")
+                self.connection.execute("pragma journal_mode=delete")
+            self.connection.close()
+        finally:
+            self._lock.release()
+
+
+def _new_file(path: Path) -> None:
+    """An empty file that only its owner may read."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+    path.chmod(0o600)

@@ -1,0 +1,240 @@
+"""How rows hold a record on disk, and how a row shows that it is whole.
+
+Every row that a library read relies on bears a *sum*: the first eight bytes of SHA-256 over all its other columns. A row
+that was changed by anything but us is told from a good one before its content is used. The record's own columns carry
+the *chain*: SHA-256 over what stood before and the record's leaf, sixteen bytes, so that a snapshot can name the very
+records it was made from.
+
+A record's row holds its block with each byte plane compressed (raw deflate, RFC 1951) where that saves room, the
+contexts as numbers into the feed's `context` rows, and the *directory*: what each group amounts to. The directory is a
+cache of the block (`verify` recomputes it); with it a fold needs to open no column. Pure: bytes in, bytes out.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from math import gcd
+from typing import Any, Final
+
+import msgspec
+
+from ledger.blocks import Block, Column, Context, Group, Pings, Plane
+from ledger.codec import Control
+from ledger.entry import Observed
+from ledger.errors import Damaged
+from ledger.events import PingAnswered, PingFailed
+
+CHAIN_START: Final = bytes(16)
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_UNREADABLE: Final = (
+    msgspec.MsgspecError,
+    ValueError,
+    TypeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+    zlib.error,
+)
+
+
+class GroupRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A line of the directory. Places count from 0 in the record; instants from its earliest, in the column's scale."""
+
+    context: int
+    count: int
+    first: int
+    first_step: int
+    last: int
+    last_step: int
+    rtt_us: int
+    held: int | None
+
+
+class Body(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What the body column of a record's row decodes to; `block` is opened only when a column is asked for."""
+
+    count: int
+    scale: int
+    gap: int
+    groups: tuple[GroupRow, ...]
+    block: msgspec.Raw
+
+
+class _Stored(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A block as stored: planes shorter than the count are deflated."""
+
+    which: tuple[Plane, ...]
+    columns: tuple[Column, ...]
+
+
+_BODY: Final = msgspec.msgpack.Decoder(Body)
+_STORED: Final = msgspec.msgpack.Decoder(_Stored)
+_CONTEXT: Final = msgspec.msgpack.Decoder(Context)
+_OPEN: Final = msgspec.msgpack.Decoder(list[tuple[Any, ...]])
+
+
+def row_sum(*columns: object) -> bytes:
+    """The sum of a row's other columns, in their order."""
+    return sha256(_encode(columns)).digest()[:8]
+
+
+def chain_after(chain: bytes, leaf: bytes) -> bytes:
+    """The chain once a record with this leaf hash stands after it."""
+    return sha256(chain + leaf).digest()[:16]
+
+
+def deflate(plane: Plane) -> Plane:
+    """A byte plane as stored: deflated if that is shorter by an eighth."""
+    if isinstance(plane, int) or len(plane) < 16 or len(set(plane[:128])) > 88:
+        return plane
+    packer = zlib.compressobj(5, zlib.DEFLATED, -12, 5)
+    packed = packer.compress(plane) + packer.flush()
+    return packed if len(packed) * 8 <= len(plane) * 7 else plane
+
+
+def inflate(plane: Plane, count: int) -> Plane:
+    """A byte plane as it was. Raises Damaged if it is none."""
+    if isinstance(plane, int) or len(plane) == count:
+        return plane
+    try:
+        whole = zlib.decompressobj(-15).decompress(plane, count)
+    except zlib.error as error:
+        raise Damaged(f"a byte plane does not inflate: {error}") from None
+    if len(whole) != count:
+        raise Damaged("a byte plane inflates to another length")
+    return whole
+
+
+def directory(
+    groups: Sequence[Group], numbers: Sequence[int], first: int
+) -> tuple[int, int, int, tuple[GroupRow, ...]]:
+    """The origin of a directory's instants, their scale, its greatest gap in that scale, and its lines."""
+    low = min(group.first_ns for group in groups)
+    scale = gcd(*(group.first_ns - low for group in groups), *(group.last_ns - low for group in groups)) or 1
+    gap = max(group.gap_ns for group in groups)
+    lines = tuple(
+        GroupRow(
+            number,
+            group.count,
+            group.first - first,
+            (group.first_ns - low) // scale,
+            group.last - first,
+            (group.last_ns - low) // scale,
+            group.rtt_us,
+            group.held,
+        )
+        for number, group in zip(numbers, groups, strict=True)
+    )
+    return low, scale, -(-gap // scale), lines
+
+
+def encode_body(block: Block, numbers: Sequence[int], groups: Sequence[Group], first: int) -> tuple[int, bytes]:
+    """The origin of the directory's instants and the body column. `numbers`: the ids of the block's contexts."""
+    if not block.count:
+        return 0, _encode(Body(0, 1, 0, (), msgspec.Raw(_encode(_Stored((), ())))))
+    low, scale, gap, lines = directory(groups, numbers, first)
+    columns = tuple(
+        Column(column.scale, column.firsts, tuple(deflate(plane) for plane in column.planes))
+        for column in block.columns
+    )
+    stored = _Stored(tuple(deflate(plane) for plane in block.which), columns)
+    return low, _encode(Body(block.count, scale, gap, lines, msgspec.Raw(_encode(stored))))
+
+
+def decode_body(data: bytes) -> Body:
+    """The body column, its block still closed. Raises Damaged if it is none."""
+    try:
+        return _BODY.decode(data)
+    except _UNREADABLE as error:
+        raise Damaged(f"a record's body does not decode: {error}") from None
+
+
+def decode_block(body: Body, context: Callable[[int], Context]) -> Block:
+    """The block within a body. `context` gives the context with a number."""
+    try:
+        stored = _STORED.decode(body.block)
+    except _UNREADABLE as error:
+        raise Damaged(f"a record's columns do not decode: {error}") from None
+    contexts = tuple(context(line.context) for line in body.groups)
+    got = sum(line.count for line, kept in zip(body.groups, contexts, strict=True) if kept.answered)
+    columns = tuple(
+        Column(
+            column.scale,
+            column.firsts,
+            tuple(inflate(plane, body.count if index < 4 else got) for plane in column.planes),
+        )
+        for index, column in enumerate(stored.columns)
+    )
+    return Block(body.count, contexts, tuple(inflate(plane, body.count) for plane in stored.which), columns)
+
+
+def decode_groups(body: Body, low_ns: int, first: int, context: Callable[[int], Context]) -> list[Group]:
+    """The directory as groups. `low_ns`: the origin of its instants, `first`: the index of the record's first entry.
+
+    `gap_ns` of each is the greatest of the record: no less than its own.
+    """
+    scale = body.scale
+    gap_ns = body.gap * scale
+    result = []
+    for number, count, start, start_step, end, end_step, rtt_us, held in map(_fields, body.groups):
+        kept = context(number)
+        result.append(
+            Group(
+                kept.peer,
+                kept.link,
+                kept.reason,
+                count,
+                first + start,
+                low_ns + start_step * scale,
+                first + end,
+                low_ns + end_step * scale,
+                rtt_us,
+                gap_ns,
+                kept.feed,
+                held,
+            )
+        )
+    return result
+
+
+_fields: Final = msgspec.structs.astuple
+
+
+def groups_of(block: Block, first: int, controls: Sequence[Control]) -> list[Group]:
+    """The groups of a block, computed from its columns."""
+    return Pings(block, first, [first + control.place for control in controls]).groups() if block.count else []
+
+
+def encode_context(context: Context) -> bytes:
+    """The body column of a context's row."""
+    return _encode(context)
+
+
+def decode_context(data: bytes) -> Context:
+    """The context of a row. Raises Damaged if it is none."""
+    try:
+        return _CONTEXT.decode(data)
+    except _UNREADABLE as error:
+        raise Damaged(f"a context does not decode: {error}") from None
+
+
+def encode_open(pings: Sequence[Observed]) -> bytes:
+    """The body column of an open row: pings that no record covers yet, as they came."""
+    fields = msgspec.structs.astuple
+    return _encode(
+        [(type(ping.event) is PingAnswered, ping.at_ns, ping.boot, ping.mono_ns, *fields(ping.event)) for ping in pings]
+    )
+
+
+def decode_open(data: bytes) -> list[Observed]:
+    """The pings of an open row. Raises Damaged if they are none."""
+    try:
+        return [
+            Observed(at_ns, PingAnswered(*fields) if answered else PingFailed(*fields), boot, mono_ns)
+            for answered, at_ns, boot, mono_ns, *fields in _OPEN.decode(data)
+        ]
+    except _UNREADABLE as error:
+        raise Damaged(f"an open row does not decode: {error}") from None

@@ -1,0 +1,136 @@
+"""Hypothesis strategies for whoever tests a projection, an invariant or a store of this record.
+
+    @given(histories())
+    def test_my_projection(history): ...
+
+Three layers. *Values*: `machines`, `hostnames`, `instants`, `events`, `opaques`. *Feeds*: `observations`, what one
+machine would have written. *Histories*: `histories`, the feeds of a whole cluster, plausible or (`hostile=True`)
+anything mixed with anything, which total functions must survive. `entries` puts a history in the form a reader gets.
+
+A script's alphabet is drawn first (swarm testing, Groce et al., ISSTA 2012), so that rare happenings are not always
+drowned by common ones. Needs Hypothesis (the extra `testing`). No clock, no dice but Hypothesis's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from ledger.entry import Entry, Observed
+from ledger.identity import IMPORTED, Feed
+from ledger.instants import effective_instants, may_disown
+from ledger.rehearsal import WORDS, Rehearsal, Step
+from ledger.strategies import NAMES, START_NS, events, hostnames, instants, machines, opaques, texts
+
+try:
+    from hypothesis import strategies as st
+except ImportError as missing:
+    raise ImportError("ledger.testing needs Hypothesis: pip install 'meshledger[testing]'") from missing
+
+__all__ = [
+    "History", "entries", "events", "histories", "hostnames", "instants", "machines", "observations", "opaques",
+    "scripts", "texts",
+]  # fmt: skip
+
+History = dict[Feed, list[Observed]]
+"""The feeds of one incarnation, each with its entries in order."""
+
+
+def scripts(words: Iterable[str] = WORDS, *, size_max: int = 40) -> st.SearchStrategy[list[Step]]:
+    """Scripts for a `Rehearsal`, over an alphabet drawn from `words`; a round of pings is always in it."""
+    gaps = st.sampled_from([0, 1, 5_000_000, 1_000_000_000, 30_000_000_000, 150_000_000_000])
+    sizes = st.integers(min_value=0, max_value=1199)
+    places = st.integers(min_value=0, max_value=7)
+
+    def over(alphabet: list[str]) -> st.SearchStrategy[list[Step]]:
+        step = st.builds(Step, gaps, st.sampled_from(["round", *alphabet]), places, places, sizes)
+        acts = st.lists(st.lists(step, max_size=10), max_size=10)  # lists of lists, since one list alone tends to be short
+        return acts.map(lambda parts: [step for part in parts for step in part][:size_max])
+
+    return st.lists(st.sampled_from(tuple(words)), min_size=1, unique=True).flatmap(over)
+
+
+@st.composite
+def observations(
+    draw: st.DrawFn,
+    observer: str = "alpha",
+    peers: Sequence[str] = ("bravo", "charlie"),
+    *,
+    keyed: bool = False,
+    size_max: int = 40,
+) -> list[Observed]:
+    """What `observer` alone would have written about `peers`: feed opened, its own join, settings, pings each interval,
+    links that come and go with them, losses, flaps, restarts, clocks set, silence, unknown kinds. `keyed`: as the
+    founder of a cluster with keys; else in the style of an import, without boots and monotonic clocks.
+    """
+    stage = Rehearsal((observer, *peers), draw(_starts()), keyed=keyed, scribes=1)
+    script = draw(scripts([word for word in WORDS if word != "admit"], size_max=size_max))
+    played = stage.play(step._replace(actor=0) for step in script)
+    return next(iter(played.values()))
+
+
+@st.composite
+def histories(
+    draw: st.DrawFn,
+    *,
+    machines_max: int = 5,
+    size_max: int = 40,
+    keyed: bool | None = None,
+    hostile: bool = False,
+) -> History:
+    """The feeds of one cluster of at most `machines_max` machines, after a script of at most `size_max` steps.
+    `keyed`: founded and joined under keys, or in the style of imports (default: either). `hostile`: some of it
+    plausible, with any entries anywhere, feeds that nobody admitted, names that clash, and instants at the ends of time.
+    """
+    if keyed is None:
+        keyed = draw(st.booleans())
+    names = NAMES[: draw(st.integers(min_value=1, max_value=min(machines_max, len(NAMES))))]
+    stage = Rehearsal(names, draw(_starts()), keyed=keyed)
+    if keyed and draw(st.booleans()):  # most clusters begin by admitting everybody
+        stage.play([Step(1_000_000_000, "admit", 0, other, 0) for other in range(len(names) - 1)])
+    if draw(st.booleans()):  # and with a mesh that stands
+        stage.play([Step(1_000_000_000, "mesh", 0, 0, 0), Step(0, "round", 0, 0, 900)])
+    history = stage.play(draw(scripts(size_max=size_max)))
+    if hostile:
+        _spoil(draw, history, stage.incarnation)
+    return history
+
+
+def entries(history: Mapping[Feed, Sequence[Observed]]) -> list[Entry]:
+    """`history` as a reader gives it: feed by feed, in the feeds' order, with positions and effective instants."""
+    result: list[Entry] = []
+    for feed in sorted(history):
+        observed = history[feed]
+        steps = [index for index, each in enumerate(observed, 1) if may_disown(each.event)]
+        counted = effective_instants([each.at_ns for each in observed], steps)
+        result += [
+            Entry(feed, index, each.at_ns, each.event, each.boot, each.mono_ns, effective_ns)
+            for index, (each, effective_ns) in enumerate(zip(observed, counted, strict=True), 1)
+        ]
+    return result
+
+
+def _starts() -> st.SearchStrategy[int]:
+    return st.sampled_from([START_NS, START_NS + 123_456_789, 0])
+
+
+def _spoil(draw: st.DrawFn, history: History, incarnation: str) -> None:
+    """Put what does not belong into `history`, in place."""
+    pool = st.sampled_from(NAMES[:4])
+    for feed in draw(st.lists(_strangers(incarnation, pool), max_size=2)):
+        history.setdefault(feed, [])
+    feeds = sorted(history)
+    place = st.tuples(st.integers(min_value=0, max_value=60), st.sampled_from(feeds))
+    near = st.integers(min_value=0, max_value=1800 * 10**9).map(lambda offset: START_NS + offset)
+    stamp = st.none() | st.integers(min_value=0, max_value=2**62)
+    strange = st.builds(Observed, near | instants(), events(names=pool) | opaques(), stamp, stamp)
+    for (index, feed), observed in draw(st.lists(st.tuples(place, strange), max_size=25)):
+        history[feed].insert(index, observed)
+    for index, feed in draw(st.lists(place, max_size=3)):  # a copy of what stands elsewhere
+        source = draw(st.sampled_from(feeds))
+        history[feed][index:index] = history[source][: draw(st.integers(min_value=0, max_value=8))]
+
+
+def _strangers(incarnation: str, pool: st.SearchStrategy[str]) -> st.SearchStrategy[Feed]:
+    key = st.none() | st.sampled_from(["ed25519:alpha-1", "ed25519:bravo-2", "ed25519:mallory-1"])
+    other = st.sampled_from([incarnation, incarnation, f"{IMPORTED}other", "0" * 64])
+    return st.builds(Feed.of, other, pool, st.integers(min_value=1, max_value=3), key)

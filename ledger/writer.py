@@ -1,0 +1,308 @@
+"""Writing one feed: append, seal, take in what another ledger sealed.
+
+What is appended is durable when the transaction ends: control events as rows of text, pings as open rows. Whenever the
+open part reaches `RECORD_ENTRIES`, the first so many entries become a record, whatever the batches were: so the records
+of a feed follow from its entries alone. A keyed feed also seals at a stop and after the events that others build trust
+on (`SEALING`). Everything is validated, and the records are made, before the first row is touched.
+
+The state here is a copy of the head row and of the open entries; after any failure it is read anew, because a failed
+commit may have happened or not.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from operator import le
+from typing import Any, Final
+
+import msgspec
+
+from ledger import codec, rows
+from ledger.blocks import AT, Context, Pings
+from ledger.entry import Observed
+from ledger.errors import Conflict, Damaged, EventRefused, Forked
+from ledger.events import KeyChanged, MachineJoined, MachineLeft, MachineReconnected, PingAnswered, PingFailed
+from ledger.feeds import FeedReader, Head
+from ledger.merkle import Frontier
+
+RECORD_ENTRIES: Final = 1_000
+"""Measured (tests/bench): fewer make more bytes, more make a moment dearer; 1,000 keeps both within the goals."""
+SEALING: Final = (MachineJoined, MachineLeft, MachineReconnected, KeyChanged)
+
+_PINGS: Final = (PingAnswered, PingFailed)
+_NUMBERS: Final = ("number", "rtt_us", "sent_us", "received_us", "replied_us", "returned_us", "peer_boot", "held")
+
+
+class FeedWriter:
+    """One feed of the ledger file that `connection` writes. `reader` reads the same rows."""
+
+    def __init__(self, connection: sqlite3.Connection, reader: FeedReader) -> None:
+        self._run = connection.execute
+        self._many = connection.executemany
+        self._reader = reader
+        self.feed = reader.feed
+        self.row = reader.row
+        self._known: set[tuple[Any, ...]] = set()
+        self.reload()
+
+    def reload(self) -> None:
+        """Forget what is remembered, read what stands."""
+        self.head: Head = self._reader.head()
+        self.tail: list[Observed] = [
+            Observed(entry.at_ns, entry.event, entry.boot, entry.mono_ns) for entry in self._reader.open_part()
+        ]
+        peaks = self.head.frontier
+        self._frontier = Frontier(self.head.records, [peaks[at : at + 32] for at in range(0, len(peaks), 32)])
+        self._contexts: dict[Context, int] = {}
+        for number in range(self.head.contexts):
+            self._contexts[self._reader.context(number)] = number
+
+    # Validation.
+
+    def check(self, batch: Sequence[Observed]) -> None:
+        """Refuse a batch with anything in it that the record does not take. Raises EventRefused naming the first."""
+        pings = [entry for entry in batch if type(entry.event) in _PINGS]
+        if len(pings) < len(batch):
+            for place, entry in enumerate(batch, 1):
+                if type(entry.event) not in _PINGS:
+                    codec.check(entry, f"entry {place} of {len(batch)}")
+        if pings and not self._plain(pings):
+            for place, entry in enumerate(batch, 1):
+                codec.check(entry, f"entry {place} of {len(batch)}")
+
+    def _plain(self, pings: Sequence[Observed]) -> bool:
+        """Whether these pings are surely valid: numbers in range, and texts that were checked before. Column by column,
+        because that is quick; `codec.check`, one by one, is the definition.
+        """
+        try:
+            events: list[Any] = [ping.event for ping in pings]
+            answered = [event for event in events if type(event) is PingAnswered]
+            failed = [event for event in events if type(event) is PingFailed] if len(answered) < len(events) else []
+            for name in _NUMBERS:
+                values = [getattr(event, name) for event in answered]
+                if failed and name in {"number", "held"}:
+                    values += [getattr(event, name) for event in failed]
+                if not _in_range(values, 0, 2**60, optional=name not in {"number", "rtt_us"}):
+                    return False
+            if not (
+                _in_range([ping.at_ns for ping in pings], codec.INSTANT_MIN_NS, codec.INSTANT_MAX_NS, optional=False)
+                and _in_range(
+                    [ping.mono_ns for ping in pings], codec.INSTANT_MIN_NS, codec.INSTANT_MAX_NS, optional=True
+                )
+                and _in_range([ping.boot for ping in pings], 0, 2**60, optional=True)
+            ):
+                return False
+            texts: dict[tuple[Any, ...], Observed] = {
+                (event.peer, event.link, event.feed, event.reason if type(event) is PingFailed else None): ping
+                for event, ping in zip(events, pings, strict=True)
+            }
+        except (TypeError, AttributeError):
+            return False
+        for key in texts.keys() - self._known:
+            try:
+                codec.check(texts[key], "a ping")
+            except EventRefused:
+                return False
+            self._known.add(key)
+        return True
+
+    # Appending.
+
+    def append(self, batch: Sequence[Observed], expect: int | None, *, seal: bool) -> tuple[int, int]:
+        """Append a batch within the caller's transaction; the first and the last index.
+
+        `expect`: the index after which the batch belongs. If it stands there already, nothing is written. Raises
+        EventRefused, Conflict or (where other entries stand there, signed by nobody else) Conflict likewise.
+        """
+        self.check(batch)
+        if expect is not None and expect != self.head.last:
+            if expect < self.head.last and self._stands(batch, expect):
+                return expect + 1, expect + len(batch)
+            raise Conflict(self.feed.name, expect, self.head.last)
+        first = self.head.last + 1
+        self._write(batch, seal=seal)
+        return first, self.head.last
+
+    def _stands(self, batch: Sequence[Observed], after: int) -> bool:
+        found = list(self._reader.entries(after, after + len(batch)))
+        return len(found) == len(batch) and all(entry.same(given) for entry, given in zip(found, batch, strict=True))
+
+    def _write(self, batch: Sequence[Observed], *, seal: bool) -> None:
+        tail = [*self.tail, *batch]
+        sealed = self.head.sealed
+        records: list[codec.Record] = []
+        start = 0
+        while seal and (size := self._due(tail, start)):
+            record = self._make(sealed + 1 + start, tail[start : start + size])
+            records.append(record)
+            start += record.count
+        written = self.head.last
+        self._insert_controls(written + 1, batch)
+        for record in records:
+            self._insert_record(record)
+        if records:
+            self._run("delete from open where feed = ?", (self.row,))
+            rest, begin = tail[start:], self.head.sealed + 1
+        else:
+            rest, begin = batch, written + 1
+        self._insert_open(begin, rest)
+        self.tail = tail[start:]
+        self._set_head(last=written + len(batch))
+
+    def _due(self, tail: Sequence[Observed], start: int) -> int:
+        """How many entries from `start` on form a record now; 0 if none."""
+        window = tail[start : start + RECORD_ENTRIES]
+        if self.feed.ledger_key is not None:
+            for place, entry in enumerate(window, 1):
+                if isinstance(entry.event, SEALING):
+                    return place
+        return len(window) if len(window) == RECORD_ENTRIES else 0
+
+    def _make(self, first: int, entries: Sequence[Observed]) -> codec.Record:
+        """The record of these entries, or of as many of them as its limit of bytes allows."""
+        while True:
+            record = codec.make_record(first, entries)
+            size = len(codec.encode_record(record))
+            if size <= codec.RECORD_MAX_BYTES:
+                return record
+            entries = entries[: max(1, min(len(entries) - 1, len(entries) * codec.RECORD_MAX_BYTES // size))]
+
+    def seal(self) -> bool:
+        """Seal the open part, as at a stop, within the caller's transaction. Whether there was anything to seal."""
+        if not self.tail:
+            return False
+        while self.tail:
+            record = self._make(self.head.sealed + 1, self.tail)
+            self._insert_record(record)
+            self.tail = self.tail[record.count :]
+        self._run("delete from open where feed = ?", (self.row,))
+        self._set_head(last=self.head.last)
+        return True
+
+    def take(self, record: codec.Record) -> None:
+        """Take in a record that the feed's origin sealed, within the caller's transaction. It begins where the sealed
+        part ends, and covers nothing of the open part, or all of it.
+
+        Raises Damaged if it is not what its entries make, Forked if it contradicts an open entry.
+        """
+        if record.first != self.head.sealed + 1:
+            raise Damaged(
+                f"a record begins at #{record.first}, the feed's sealed part ends at #{self.head.sealed}",
+                position=self.feed.name,
+            )
+        entries = codec.open_record(record)
+        if codec.make_record(record.first, entries) != record:
+            raise Damaged("a record that its own entries do not make", position=self.feed.at(record.first))
+        for index, (mine, theirs) in enumerate(zip(self.tail, entries, strict=False), record.first):
+            if mine != theirs:
+                raise Forked(self.feed.at(index), ("the open part", "a record"))
+        last = self.head.sealed + record.count
+        held = self.head.last
+        self._insert_controls(held + 1, entries[held - self.head.sealed :])
+        self._insert_record(record)
+        if self.tail:
+            self._run("delete from open where feed = ?", (self.row,))
+            self.tail = self.tail[record.count :]
+            self._insert_open(self.head.sealed + 1, self.tail)
+        self._set_head(last=max(last, held))
+
+    # Rows.
+
+    def _insert_controls(self, first: int, batch: Sequence[Observed]) -> None:
+        found = []
+        for index, entry in enumerate(batch, first):
+            event = entry.event
+            if type(event) in _PINGS:
+                continue
+            raw = codec.encode_event(event)
+            try:
+                body: str | bytes = raw.decode()
+            except UnicodeDecodeError:
+                body = raw
+            columns = (
+                self.row,
+                index,
+                entry.at_ns,
+                entry.boot,
+                entry.mono_ns,
+                event.kind,
+                codec.version_of(event),
+                body,
+            )
+            found.append((*columns, rows.row_sum(*columns)))
+        if found:
+            self._many("insert into control values (?, ?, ?, ?, ?, ?, ?, ?, ?)", found)
+
+    def _insert_open(self, first: int, batch: Sequence[Observed]) -> None:
+        """Runs of pings, a row each; control entries stand in their own rows."""
+        run: list[Observed] = []
+        for index, entry in enumerate([*batch, None], first):
+            if entry is not None and type(entry.event) in _PINGS:
+                run.append(entry)
+            elif run:
+                walls = [ping.at_ns for ping in run]
+                lost = sum(type(ping.event) is PingFailed for ping in run)
+                columns = (self.row, index - len(run), index - 1, min(walls), max(walls), lost, rows.encode_open(run))
+                self._run("insert into open values (?, ?, ?, ?, ?, ?, ?, ?)", (*columns, rows.row_sum(*columns)))
+                run = []
+
+    def _number(self, context: Context) -> int:
+        number = self._contexts.get(context)
+        if number is None:
+            number = self._contexts[context] = len(self._contexts)
+            columns = (self.row, number, rows.encode_context(context))
+            self._run("insert into context values (?, ?, ?, ?)", (*columns, rows.row_sum(*columns)))
+        return number
+
+    def _insert_record(self, record: codec.Record) -> None:
+        """The record's row; its control entries have theirs already, or get them in the same transaction."""
+        block, head = record.pings, self.head
+        numbers = [self._number(context) for context in block.contexts]
+        groups = rows.groups_of(block, record.first, record.controls)
+        origin, body = rows.encode_body(block, numbers, groups, record.first)
+        low, high, steady = _span(record, head.peak_ns)
+        leaf = codec.leaf_of(record)
+        peak = high if head.peak_ns is None else max(high, head.peak_ns)
+        lost = sum(group.count for group in groups if group.reason is not None)
+        columns = (
+            self.row, head.records + 1, record.first, record.first + record.count - 1, block.count, lost, low, high,
+            head.peak_ns, peak, steady, origin, head.chain, leaf,
+        )  # fmt: skip
+        self._run(
+            "insert into record (feed, n, first, last, pings, lost, low_ns, high_ns, before_ns, peak_ns, steady, origin_ns, "
+            "prior, leaf, sum, body) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*columns, rows.row_sum(*columns, body), body),
+        )
+        self._frontier.append(leaf)
+        self.head = msgspec.structs.replace(
+            head, records=head.records + 1, sealed=head.sealed + record.count, peak_ns=peak,
+            chain=rows.chain_after(head.chain, leaf), frontier=b"".join(self._frontier.hashes), contexts=len(self._contexts),
+        )  # fmt: skip
+
+    def _set_head(self, last: int) -> None:
+        self.head = msgspec.structs.replace(self.head, last=last)
+        columns = (self.row, *msgspec.structs.astuple(self.head))
+        self._run("insert or replace into head values (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*columns, rows.row_sum(*columns)))
+
+
+def _in_range(values: list[Any], low: int, high: int, *, optional: bool) -> bool:
+    """Whether all values are integers within the range, or None where that may be."""
+    if optional and None in values:
+        values = [value for value in values if value is not None]
+    return not values or (set(map(type, values)) == {int} and min(values) >= low and max(values) <= high)
+
+
+def _span(record: codec.Record, before: int | None) -> tuple[int, int, int]:
+    """Least and greatest wall clock of a record, and whether the clock never went back in it nor behind `before`."""
+    walls = _walls(record)
+    steady = all(map(le, walls, walls[1:])) and (before is None or walls[0] >= before)
+    return min(walls), max(walls), int(steady)
+
+
+def _walls(record: codec.Record) -> list[int]:
+    pings = Pings(record.pings, record.first, ())
+    walls = pings.in_order(pings.column(AT)) if pings.count else []
+    for control in record.controls:
+        walls.insert(control.place, control.at_ns)
+    return walls
