@@ -19,7 +19,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain, pairwise, repeat
 from math import gcd
-from operator import add, attrgetter, floordiv, itemgetter, mul, sub
+from operator import add, attrgetter, floordiv, mul, sub
 from typing import Any, Final
 
 import msgspec
@@ -55,8 +55,8 @@ class Context(msgspec.Struct, frozen=True, gc=False, array_like=True):
     given: int
 
 
+_GETTERS: Final = {name: attrgetter(name) for name in ("held", "sent_us", "received_us", "replied_us", "returned_us")}
 GIVEN: Final = {"mono_ns": 1, "held": 2, "sent_us": 4, "received_us": 8, "replied_us": 16, "returned_us": 32}
-_STAMPS: Final = 4 | 8 | 16 | 32
 
 
 class Column(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -80,7 +80,8 @@ class Block(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 class Group(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What the pings of one context within a record amount to. `reason` is None if they were answered; `first`, `last`
-    are entry indexes, `rtt_us` and `held` those of the last, `gap_ns` the greatest time between two neighbours.
+    are entry indexes, `rtt_us` and `held` those of the last. `gap_ns` is no less than the greatest time between two
+    neighbouring pings to the peer in the record, whatever their contexts.
     """
 
     peer: str
@@ -116,59 +117,43 @@ def pack(pings: Sequence[Observed]) -> Block:
     Raises TypeError, OverflowError or ValueError where a value is not of its field's type or range: say which by
     checking one by one.
     """
-    count = len(pings)
-    if not count:
-        return _EMPTY
-    answered = _Numbering()
-    failed = _Numbering()
-    numbers: list[int] = []
-    late: list[int] = []
-    flags = _given(pings)
-    for place, ping in enumerate(pings):
-        event = ping.event
-        if type(event) is PingAnswered:
-            numbers.append(answered[_ANSWERED_KEY(event), ping.boot, flags if flags >= 0 else _given_of(ping)])
-        elif type(event) is PingFailed:
-            numbers.append(failed[_FAILED_KEY(event), ping.boot, (flags if flags >= 0 else _given_of(ping)) & 3])
-            late.append(place)
-        else:
-            raise TypeError(f"{event!r} is no ping")
-    base = len(answered)
-    for place in late:
-        numbers[place] += base
-    order = sorted(range(count), key=numbers.__getitem__)
-    sizes = array("q", bytes(8 * (base + len(failed))))
-    for number in numbers:
-        sizes[number] += 1
-    sorted_pings: Sequence[Observed] = [pings[place] for place in order]
-    contexts = tuple(
-        [Context(True, p, ln, None, boot, pb, f, given) for (p, ln, pb, f), boot, given in answered]
-        + [Context(False, p, ln, r, boot, None, f, given) for (p, ln, r, f), boot, given in failed]
-    )
-    values = _values(sorted_pings, count - len(late))
-    columns = tuple(
-        _column(index, values[index], sizes if index in COMMON else sizes[:base]) for index in range(len(values))
-    )
-    return Block(count, contexts, _planes(numbers), columns)
+    return arrange(pings, 1, ()).block
 
 
-def _given(pings: Sequence[Observed]) -> int:
-    """Which optional numbers the pings bear, if all bear the same, else -1."""
-    answered = [ping.event for ping in pings if type(ping.event) is PingAnswered]
+def arrange(pings: Sequence[Observed], first: int, controls: Sequence[int]) -> Pings:
+    """The block of these pings, opened: what `Pings(pack(pings), first, controls)` is, without decoding what is at hand."""
+    if not pings:
+        return Pings(_EMPTY, first, controls)
+    events: list[Any] = [ping.event for ping in pings]
+    failed = [place for place, event in enumerate(events) if event.__class__ is PingFailed]
+    answered = [event for event in events if event.__class__ is PingAnswered] if failed else events
+    if len(answered) + len(failed) != len(events) or not all(event.__class__ is PingAnswered for event in answered):
+        raise TypeError("not all of these are pings")
+    given = _given(pings, events, answered)
+    numbers, contexts = _contexts(pings, events, failed, given)
+    order = sorted(range(len(pings)), key=numbers.__getitem__)
+    which = bytes(numbers) if len(contexts) <= 128 else numbers
+    sizes = [which.count(number) for number in range(len(contexts))]
+    got = len(contexts) - len({context for context in contexts if not context.answered})
+    values = _values([pings[place] for place in order], len(answered))
+    columns = tuple(_column(index, values[index], sizes if index in COMMON else sizes[:got]) for index in range(9))
+    opened = Pings(Block(len(pings), contexts, _planes(numbers), columns), first, controls, sizes)
+    opened.keep(order, values)
+    return opened
+
+
+def _given(pings: Sequence[Observed], events: Sequence[Any], answered: Sequence[Any]) -> int:
+    """Which optional numbers the pings bear, as bits, if those that can all bear the same; else -1."""
     flags = 0
     for name, bit in GIVEN.items():
-        found = (
-            [ping.mono_ns is None for ping in pings]
-            if name == "mono_ns"
-            else [ping.event.held is None for ping in pings]  # type: ignore[union-attr]
-            if name == "held"
-            else [getattr(event, name) is None for event in answered]
-        )
-        absent = sum(found)
-        if absent and absent < len(found):
+        if name == "mono_ns":
+            values = [ping.mono_ns for ping in pings]
+        else:
+            values = list(map(_GETTERS[name], events if name == "held" else answered))
+        if None not in values:
+            flags |= bit if values else 0
+        elif values.count(None) < len(values):
             return -1
-        if found and not absent:
-            flags |= bit
     return flags
 
 
@@ -180,32 +165,52 @@ def _given_of(ping: Observed) -> int:
     return flags
 
 
+def _contexts(
+    pings: Sequence[Observed], events: Sequence[Any], failed: Sequence[int], given: int
+) -> tuple[list[int], tuple[Context, ...]]:
+    """For each ping the number of its context, those answered first, each kind in the order of appearance."""
+    answers, failures = _Numbering(), _Numbering()
+    boots = [ping.boot for ping in pings]
+    bits: Iterable[int] = repeat(given, len(pings)) if given >= 0 else [_given_of(ping) for ping in pings]
+    if not failed:
+        numbers = list(map(answers.__getitem__, zip(map(_ANSWERED_KEY, events), boots, bits, strict=True)))
+    else:
+        bits = list(bits)
+        gone = set(failed)
+        kept = [place for place in range(len(events)) if place not in gone]
+        keys = [(_ANSWERED_KEY(events[place]), boots[place], bits[place]) for place in kept]
+        numbers = list(map(answers.__getitem__, keys))
+        for place in failed:
+            key = (_FAILED_KEY(events[place]), boots[place], bits[place] & 3)
+            numbers.insert(place, len(answers) + failures[key])
+    contexts = [Context(True, p, ln, None, boot, pb, f, flags) for (p, ln, pb, f), boot, flags in answers]
+    contexts += [Context(False, p, ln, r, boot, None, f, flags) for (p, ln, r, f), boot, flags in failures]
+    return numbers, tuple(contexts)
+
+
 def _values(pings: Sequence[Observed], answered: int) -> list[list[int]]:
     """The nine columns before differencing, in the order of contexts. A number that is not given counts as 0."""
     events: list[Any] = [ping.event for ping in pings]
     at = [ping.at_ns for ping in pings]
-    mono = [ping.mono_ns for ping in pings]
+    mono: list[Any] = [ping.mono_ns for ping in pings]
     if None in mono:
         mono = [at_ns if value is None else value for value, at_ns in zip(mono, at, strict=True)]
-    held = [event.held for event in events]
-    if None in held:
-        held = [value or 0 for value in held]
+    number = [event.number for event in events]
+    held = _filled([event.held for event in events])
     got = events[:answered]
     rtt = [event.rtt_us for event in got]
-    stamps = [[event.sent_us for event in got], [event.received_us for event in got]]
-    stamps += [[event.replied_us for event in got], [event.returned_us for event in got]]
-    for index, column in enumerate(stamps):
-        if None in column:
-            stamps[index] = [value or 0 for value in column]
-    sent, received, replied, returned = stamps
-    for column in (at, mono, [event.number for event in events], held, rtt, sent, received, replied, returned):
+    sent = _filled([event.sent_us for event in got])
+    received = _filled([event.received_us for event in got])
+    replied = _filled([event.replied_us for event in got])
+    returned = _filled([event.returned_us for event in got])
+    for column in (at, mono, number, held, rtt, sent, received, replied, returned):
         array("q", column)  # refuses what is no integer of 64 bits
     hold = list(map(sub, replied, received))
-    own = list(map(floordiv, mono[:answered], repeat(1000)))
+    own = map(floordiv, mono[:answered], repeat(1000))
     return [
         at,
         list(map(sub, mono, at)),
-        [event.number for event in events],
+        number,
         held,
         rtt,
         hold,
@@ -213,6 +218,10 @@ def _values(pings: Sequence[Observed], answered: int) -> list[list[int]]:
         list(map(sub, received, sent)),
         list(map(sub, own, returned)),
     ]
+
+
+def _filled(values: list[int | None]) -> list[int]:
+    return [value or 0 for value in values] if None in values else values  # type: ignore[return-value]
 
 
 def _column(index: int, values: list[int], sizes: Sequence[int]) -> Column:
@@ -287,7 +296,7 @@ class Pings:
 
     __slots__ = ("_cache", "_order", "block", "controls", "count", "first", "sizes", "starts", "which")
 
-    def __init__(self, block: Block, first: int, controls: Sequence[int]) -> None:
+    def __init__(self, block: Block, first: int, controls: Sequence[int], sizes: list[int] | None = None) -> None:
         self.block = block
         self.first = first
         self.controls = controls
@@ -300,12 +309,17 @@ class Pings:
             self.which = _numbers(block.which, block.count)
         if len(self.which) != block.count:
             raise Damaged("a block's contexts do not match its count")
-        self.sizes = [self.which.count(number) for number in range(len(block.contexts))]
+        self.sizes = [self.which.count(number) for number in range(len(block.contexts))] if sizes is None else sizes
         if sum(self.sizes) != block.count or (block.count and len(block.columns) != 9):
             raise Damaged("a block names contexts that it does not have")
         self.starts = list(accumulate(self.sizes, initial=0))
         self._cache: dict[int, list[int]] = {}
         self._order: list[int] | None = None
+
+    def keep(self, order: list[int], values: list[list[int]]) -> None:
+        """Take what is known already instead of decoding it."""
+        self._order = order
+        self._cache = dict(enumerate(values))
 
     @property
     def order(self) -> list[int]:
@@ -364,35 +378,47 @@ class Pings:
         Precondition where `until` is given: instants never decrease in the order of the feed.
         """
         at, rtt, held = self.column(AT), self.column(RTT), self.column(HELD)
-        which, starts = self.which, self.starts
+        starts = self.starts
         ends = starts[1:]
         total = self.count
         if until is not None:
             ends = [bisect_right(at, until, start, end) for start, end in pairwise(starts)]
             total = sum(map(sub, ends, starts))
-        find, rfind = _finders(which)
+        find, rfind = _finders(self.which)
+        gaps = self._gaps(at, ends)
+        plain = not self.controls
         result = []
         for number, (context, start, end) in enumerate(zip(self.block.contexts, starts, ends, strict=False)):
             if start == end:
                 continue
-            gap = max(map(sub, at[start + 1 : end], at[start : end - 1]), default=0)
+            opening, closing = find(number, 0, total), rfind(number, 0, total)
             result.append(
                 Group(
                     context.peer,
                     context.link,
                     context.reason,
                     end - start,
-                    self.index(find(number, 0, total)),
+                    self.first + opening if plain else self.index(opening),
                     at[start],
-                    self.index(rfind(number, 0, total)),
+                    self.first + closing if plain else self.index(closing),
                     at[end - 1],
                     rtt[end - 1] if context.answered else 0,
-                    gap,
+                    gaps[context.peer],
                     context.feed,
                     held[end - 1] if context.given & 2 else None,
                 )
             )
         return result
+
+    def _gaps(self, at: list[int], ends: Sequence[int]) -> dict[str, int]:
+        """By peer, the greatest time between two neighbouring pings to it, whatever their contexts."""
+        found: dict[str, list[int]] = {}
+        for context, start, end in zip(self.block.contexts, self.starts, ends, strict=False):
+            if context.peer in found:
+                found[context.peer] = sorted(found[context.peer] + at[start:end])
+            else:
+                found[context.peer] = at[start:end]
+        return {peer: max(map(sub, walls[1:], walls), default=0) for peer, walls in found.items()}
 
     def until(self, until: int) -> int:
         """How many pings have an instant of at most `until` ns. Precondition as for `groups`."""
@@ -426,24 +452,19 @@ def unpack(block: Block) -> list[Observed]:
                 back = mono[place] // 1000 - lag[place]
                 sent = short[place] + back - rtt[place] - hold[place]
                 received = span[place] + sent
-                if given & _STAMPS == _STAMPS:
-                    stamps: tuple[int | None, ...] = (sent, received, received + hold[place], back)
-                else:
-                    stamps = tuple(
-                        value if given & bit else None
-                        for value, bit in zip(
-                            (sent, received, received + hold[place], back), (4, 8, 16, 32), strict=True
-                        )
-                    )
+                replied = received + hold[place]
                 event: PingAnswered | PingFailed = PingAnswered(
                     peer,
                     number[place],
                     rtt[place],
                     link,
-                    *stamps,
+                    sent if given & 4 else None,
+                    received if given & 8 else None,
+                    replied if given & 16 else None,
+                    back if given & 32 else None,
                     context.peer_boot,
                     feed,
-                    kept,  # type: ignore[arg-type]
+                    kept,
                 )
             else:
                 event = PingFailed(peer, number[place], context.reason, link, feed, kept)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from ledger.blocks import Block, pack, unpack
+from ledger.blocks import Block, Pings, arrange, unpack
 from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, Observed, Opaque
 from ledger.errors import Damaged, EventRefused
 from ledger.events import KINDS, Event, PingAnswered, PingFailed
@@ -172,13 +172,19 @@ def is_ping(event: Event | Opaque) -> bool:
 
 def make_record(first: int, entries: Sequence[Observed]) -> Record:
     """The record of these entries, the first of which has index `first`."""
+    return arrange_record(first, entries)[0]
+
+
+def arrange_record(first: int, entries: Sequence[Observed]) -> tuple[Record, Pings]:
+    """The same, with its pings opened: the columns are at hand when a record is made."""
     controls = tuple(
         Control(place, o.at_ns, o.boot, o.mono_ns, o.event.kind, version_of(o.event), encode_event(o.event))
         for place, o in enumerate(entries)
         if type(o.event) not in _PINGS
     )
     pings = entries if not controls else [o for o in entries if type(o.event) in _PINGS]
-    return Record(RECORD_FORMAT, first, len(entries), controls, pack(pings))
+    opened = arrange(pings, first, [first + control.place for control in controls])
+    return Record(RECORD_FORMAT, first, len(entries), controls, opened.block), opened
 
 
 def open_record(record: Record) -> list[Observed]:

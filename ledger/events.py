@@ -47,8 +47,8 @@ class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_un
     version: ClassVar[int] = 1
 
 
-class FeedOpened(Event):
-    """The first entry of every feed: what the feed is, and why it was opened. `lost_*`: the witnessed range that was lost."""
+class FeedOpened(Event, frozen=True):
+    """The first entry of every feed: what it is, and why it was opened. `lost_*`: the witnessed range that was lost."""
 
     kind = "feed.opened"
     incarnation: Annotated[str, Meta(min_length=1, max_length=128)]
@@ -60,7 +60,7 @@ class FeedOpened(Event):
     lost_until: Count | None = None
 
 
-class ClusterCreated(Event):
+class ClusterCreated(Event, frozen=True):
     """A cluster began. The incarnation id commits to these fields and the feed's ledger key (`identity.incarnation_id`)."""
 
     kind = "cluster.created"
@@ -71,7 +71,7 @@ class ClusterCreated(Event):
     salt: Word = ""
 
 
-class ClusterDissolved(Event):
+class ClusterDissolved(Event, frozen=True):
     """The last machine was removed."""
 
     kind = "cluster.dissolved"
@@ -79,7 +79,7 @@ class ClusterDissolved(Event):
     incarnation: Word
 
 
-class SettingsChanged(Event):
+class SettingsChanged(Event, frozen=True):
     """The settings in force from here. The highest generation wins, then the smaller machine name."""
 
     kind = "settings.changed"
@@ -93,7 +93,7 @@ class SettingsChanged(Event):
     flap_window_ms: Count = 3_600_000
 
 
-class MachineJoined(Event):
+class MachineJoined(Event, frozen=True):
     """A machine was admitted. `from` (here `held`): entries its feed had at admission."""
 
     kind = "machine.joined"
@@ -108,8 +108,8 @@ class MachineJoined(Event):
     addressing: Addressing = "name"
 
 
-class MachineLeft(Event):
-    """A machine left or was removed. `joins`: the positions of the joins this ends; `held`: entries held of its feed."""
+class MachineLeft(Event, frozen=True):
+    """A machine left or was removed. `joins`: positions of the joins this ends; `held`: entries held of its feed."""
 
     kind = "machine.left"
     machine: Machine
@@ -119,7 +119,7 @@ class MachineLeft(Event):
     by: Machine | None = None
 
 
-class MachineDisconnected(Event):
+class MachineDisconnected(Event, frozen=True):
     """A machine was disconnected by an operator: planned, and not a leave."""
 
     kind = "machine.disconnected"
@@ -128,7 +128,7 @@ class MachineDisconnected(Event):
     text: Text = ""
 
 
-class MachineReconnected(Event):
+class MachineReconnected(Event, frozen=True):
     """The end of an administrative disconnection."""
 
     kind = "machine.reconnected"
@@ -136,7 +136,7 @@ class MachineReconnected(Event):
     by: Word | None = None
 
 
-class JoinRefused(Event):
+class JoinRefused(Event, frozen=True):
     """Somebody asked to join and was refused."""
 
     kind = "join.refused"
@@ -146,8 +146,8 @@ class JoinRefused(Event):
     detail: Text = ""
 
 
-class HostnameChanged(Event):
-    """The observer's own main host name changed (`sethostname`). `forced`: though the new name did not resolve to it."""
+class HostnameChanged(Event, frozen=True):
+    """The observer's own main host name changed (`sethostname`). `forced`: though the new one did not resolve to it."""
 
     kind = "hostname.changed"
     old: Hostname
@@ -155,7 +155,7 @@ class HostnameChanged(Event):
     forced: bool = False
 
 
-class KeyChanged(Event):
+class KeyChanged(Event, frozen=True):
     """One of the observer's own keys changed."""
 
     kind = "key.changed"
@@ -164,7 +164,7 @@ class KeyChanged(Event):
     new: Key
 
 
-class VersionChanged(Event):
+class VersionChanged(Event, frozen=True):
     """The software of the observer changed."""
 
     kind = "version.changed"
@@ -172,7 +172,7 @@ class VersionChanged(Event):
     new: Word
 
 
-class NameResolved(Event):
+class NameResolved(Event, frozen=True):
     """A look-up that was answered. `direction` reverse: `name` is an address, `answers` are names."""
 
     kind = "name.resolved"
@@ -185,7 +185,7 @@ class NameResolved(Event):
     took_us: Stamp | None = None
 
 
-class NameFailed(Event):
+class NameFailed(Event, frozen=True):
     """A look-up that gave nothing to dial."""
 
     kind = "name.failed"
@@ -198,7 +198,7 @@ class NameFailed(Event):
     took_us: Stamp | None = None
 
 
-class LinkEstablished(Event):
+class LinkEstablished(Event, frozen=True):
     """The observer's link to `peer` stands."""
 
     kind = "link.established"
@@ -209,7 +209,7 @@ class LinkEstablished(Event):
     side: Literal["dialled", "accepted"] | None = None
 
 
-class LinkLost(Event):
+class LinkLost(Event, frozen=True):
     """A link that stood is gone. `detail` is the verbatim error."""
 
     kind = "link.lost"
@@ -221,7 +221,7 @@ class LinkLost(Event):
     detail: Text = ""
 
 
-class LinkFailed(Event):
+class LinkFailed(Event, frozen=True):
     """A dial that came to nothing."""
 
     kind = "link.failed"
@@ -233,7 +233,7 @@ class LinkFailed(Event):
     detail: Text = ""
 
 
-class PingAnswered(Event):
+class PingAnswered(Event, frozen=True):
     """A ping that was answered. The four stamps, in microseconds: `sent` and `returned` on the observer's monotonic
     clock, `received` and `replied` on the peer's (all null in imports). `feed`, `held`: entries held of the peer's feed.
     """
@@ -252,7 +252,7 @@ class PingAnswered(Event):
     held: Count | None = None
 
 
-class PingFailed(Event):
+class PingFailed(Event, frozen=True):
     """A ping without an answer in time, or a member without a link. A late answer never rewrites it."""
 
     kind = "ping.failed"
@@ -264,7 +264,7 @@ class PingFailed(Event):
     held: Count | None = None
 
 
-class PingHeard(Event):
+class PingHeard(Event, frozen=True):
     """The last ping number heard from `peer`, after a gap or a lost link: tells a lost request from a lost answer."""
 
     kind = "ping.heard"
@@ -272,7 +272,7 @@ class PingHeard(Event):
     number: Count
 
 
-class NodeStarted(Event):
+class NodeStarted(Event, frozen=True):
     """The node began to run: what it knew of links is gone."""
 
     kind = "node.started"
@@ -280,7 +280,7 @@ class NodeStarted(Event):
     software: Word = ""
 
 
-class NodeStopped(Event):
+class NodeStopped(Event, frozen=True):
     """The node ended in order."""
 
     kind = "node.stopped"
@@ -288,21 +288,21 @@ class NodeStopped(Event):
     software: Word = ""
 
 
-class ClockStepped(Event):
+class ClockStepped(Event, frozen=True):
     """The observer's wall clock was set by `by_ns`; this entry bears the clock after the step."""
 
     kind = "clock.stepped"
     by_ns: Annotated[int, Meta(ge=-(2**60), le=2**60)]
 
 
-class NodeStalled(Event):
+class NodeStalled(Event, frozen=True):
     """The node missed its own timers: its own negative observations in that stretch are suspect."""
 
     kind = "node.stalled"
     stalled_ms: Stamp
 
 
-class FeedReceived(Event):
+class FeedReceived(Event, frozen=True):
     """Entries of another feed are held now up to `held`."""
 
     kind = "feed.received"
@@ -310,7 +310,7 @@ class FeedReceived(Event):
     held: Count
 
 
-class HeadWitnessed(Event):
+class HeadWitnessed(Event, frozen=True):
     """A peer's signed head, as received: a C2SP checkpoint's size, root and signature lines."""
 
     kind = "head.witnessed"
@@ -320,7 +320,7 @@ class HeadWitnessed(Event):
     signature: Text = ""
 
 
-class NoteAdded(Event):
+class NoteAdded(Event, frozen=True):
     """An analyst's or operator's word. `mark` names the moment, so that `mark:NAME` can be asked for."""
 
     kind = "note.added"

@@ -119,7 +119,7 @@ class Reading:
 
 def _holds(path: Path, suffix: str) -> bool:
     with suppress(OSError):
-        return os.stat(f"{path}{suffix}").st_size > 0
+        return Path(f"{path}{suffix}").stat().st_size > 0
     return False
 
 
@@ -152,14 +152,14 @@ class Lock:
                 ) from None
             # The last holder may have taken the name away between our open and our lock.
             with suppress(OSError):
-                if os.stat(self.file).st_ino == os.fstat(self._descriptor).st_ino:
+                if Path(self.file).stat().st_ino == os.fstat(self._descriptor).st_ino:
                     return
             os.close(self._descriptor)
 
     def release(self) -> None:
         """Give the right back, and take the lock's file away."""
         with suppress(OSError):
-            os.unlink(self.file)
+            Path(self.file).unlink()
         os.close(self._descriptor)
 
 

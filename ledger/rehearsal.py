@@ -154,6 +154,12 @@ class Rehearsal:
         if link is not None:
             self._write(actor, ev.LinkLost(peer.name, _REASONS[amount % len(_REASONS)], link, "10.0.0.7", peer.name))
 
+    def _part(self, actor: Machine, peer: Machine, amount: int) -> None:
+        """The path between two machines breaks, and both notice (every third time: only the actor does)."""
+        self._lose(actor, peer, amount)
+        if peer.feeds and peer.running and amount % 3:
+            self._lose(peer, actor, amount)
+
     def _refuse(self, actor: Machine, peer: Machine, amount: int) -> None:
         if peer.name not in actor.links:
             self._write(actor, ev.LinkFailed(peer.name, _REASONS[amount % len(_REASONS)], detail="dialled in vain"))
@@ -286,7 +292,7 @@ class Rehearsal:
 
 
 WORDS: Final = (
-    "round", "mesh", "establish", "lose", "fail", "refuse", "flap", "silence", "step", "stop", "start", "crash", "opaque",
+    "round", "mesh", "establish", "lose", "part", "fail", "refuse", "flap", "silence", "step", "stop", "start", "crash", "opaque",
     "rename", "settings", "disconnect", "reconnect", "note", "admit", "remove", "leave", "rekey",
 )  # fmt: skip
 """What may happen in a script, the plainest first."""

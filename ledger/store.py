@@ -303,9 +303,9 @@ class Ledger:
         has its own. `expect`: the index after which the batch belongs; the same entries there already are no error but
         the first receipt, anything else raises Conflict. `seal=False` leaves sealing to the feed's origin.
         """
-        given = events if isinstance(events, (list, tuple)) else [events]
+        given = [events] if isinstance(events, (Event, Opaque, Observed)) else events
         batch: list[Observed] = []
-        for event in given:  # type: ignore[union-attr]
+        for event in given:
             if isinstance(event, Observed):
                 batch.append(event)
             elif at is None:

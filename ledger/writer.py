@@ -20,7 +20,7 @@ import msgspec
 
 from ledger import codec, rows
 from ledger.blocks import AT, Context, Pings
-from ledger.entry import Observed
+from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, Observed
 from ledger.errors import Conflict, Damaged, EventRefused, Forked
 from ledger.events import KeyChanged, MachineJoined, MachineLeft, MachineReconnected, PingAnswered, PingFailed
 from ledger.feeds import FeedReader, Head
@@ -86,10 +86,8 @@ class FeedWriter:
                 if not _in_range(values, 0, 2**60, optional=name not in {"number", "rtt_us"}):
                     return False
             if not (
-                _in_range([ping.at_ns for ping in pings], codec.INSTANT_MIN_NS, codec.INSTANT_MAX_NS, optional=False)
-                and _in_range(
-                    [ping.mono_ns for ping in pings], codec.INSTANT_MIN_NS, codec.INSTANT_MAX_NS, optional=True
-                )
+                _in_range([ping.at_ns for ping in pings], INSTANT_MIN_NS, INSTANT_MAX_NS, optional=False)
+                and _in_range([ping.mono_ns for ping in pings], INSTANT_MIN_NS, INSTANT_MAX_NS, optional=True)
                 and _in_range([ping.boot for ping in pings], 0, 2**60, optional=True)
             ):
                 return False
@@ -131,22 +129,21 @@ class FeedWriter:
     def _write(self, batch: Sequence[Observed], *, seal: bool) -> None:
         tail = [*self.tail, *batch]
         sealed = self.head.sealed
-        records: list[codec.Record] = []
+        records: list[tuple[codec.Record, Pings]] = []
         start = 0
         while seal and (size := self._due(tail, start)):
             record = self._make(sealed + 1 + start, tail[start : start + size])
             records.append(record)
-            start += record.count
+            start += record[0].count
         written = self.head.last
         self._insert_controls(written + 1, batch)
-        for record in records:
-            self._insert_record(record)
+        for record, pings in records:
+            self._insert_record(record, pings)
         if records:
             self._run("delete from open where feed = ?", (self.row,))
-            rest, begin = tail[start:], self.head.sealed + 1
+            self._insert_open(self.head.sealed + 1, tail[start:])
         else:
-            rest, begin = batch, written + 1
-        self._insert_open(begin, rest)
+            self._insert_open(written + 1, batch)
         self.tail = tail[start:]
         self._set_head(last=written + len(batch))
 
@@ -159,13 +156,13 @@ class FeedWriter:
                     return place
         return len(window) if len(window) == RECORD_ENTRIES else 0
 
-    def _make(self, first: int, entries: Sequence[Observed]) -> codec.Record:
+    def _make(self, first: int, entries: Sequence[Observed]) -> tuple[codec.Record, Pings]:
         """The record of these entries, or of as many of them as its limit of bytes allows."""
         while True:
-            record = codec.make_record(first, entries)
+            record, pings = codec.arrange_record(first, entries)
             size = len(codec.encode_record(record))
             if size <= codec.RECORD_MAX_BYTES:
-                return record
+                return record, pings
             entries = entries[: max(1, min(len(entries) - 1, len(entries) * codec.RECORD_MAX_BYTES // size))]
 
     def seal(self) -> bool:
@@ -173,8 +170,8 @@ class FeedWriter:
         if not self.tail:
             return False
         while self.tail:
-            record = self._make(self.head.sealed + 1, self.tail)
-            self._insert_record(record)
+            record, pings = self._make(self.head.sealed + 1, self.tail)
+            self._insert_record(record, pings)
             self.tail = self.tail[record.count :]
         self._run("delete from open where feed = ?", (self.row,))
         self._set_head(last=self.head.last)
@@ -192,7 +189,8 @@ class FeedWriter:
                 position=self.feed.name,
             )
         entries = codec.open_record(record)
-        if codec.make_record(record.first, entries) != record:
+        made, pings = codec.arrange_record(record.first, entries)
+        if made != record:
             raise Damaged("a record that its own entries do not make", position=self.feed.at(record.first))
         for index, (mine, theirs) in enumerate(zip(self.tail, entries, strict=False), record.first):
             if mine != theirs:
@@ -200,7 +198,7 @@ class FeedWriter:
         last = self.head.sealed + record.count
         held = self.head.last
         self._insert_controls(held + 1, entries[held - self.head.sealed :])
-        self._insert_record(record)
+        self._insert_record(record, pings)
         if self.tail:
             self._run("delete from open where feed = ?", (self.row,))
             self.tail = self.tail[record.count :]
@@ -255,13 +253,13 @@ class FeedWriter:
             self._run("insert into context values (?, ?, ?, ?)", (*columns, rows.row_sum(*columns)))
         return number
 
-    def _insert_record(self, record: codec.Record) -> None:
+    def _insert_record(self, record: codec.Record, pings: Pings) -> None:
         """The record's row; its control entries have theirs already, or get them in the same transaction."""
         block, head = record.pings, self.head
         numbers = [self._number(context) for context in block.contexts]
-        groups = rows.groups_of(block, record.first, record.controls)
+        groups = pings.groups() if block.count else []
         origin, body = rows.encode_body(block, numbers, groups, record.first)
-        low, high, steady = _span(record, head.peak_ns)
+        low, high, steady = _span(record, pings, head.peak_ns)
         leaf = codec.leaf_of(record)
         peak = high if head.peak_ns is None else max(high, head.peak_ns)
         lost = sum(group.count for group in groups if group.reason is not None)
@@ -270,14 +268,15 @@ class FeedWriter:
             head.peak_ns, peak, steady, origin, head.chain, leaf,
         )  # fmt: skip
         self._run(
-            "insert into record (feed, n, first, last, pings, lost, low_ns, high_ns, before_ns, peak_ns, steady, origin_ns, "
-            "prior, leaf, sum, body) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "insert into record (feed, n, first, last, pings, lost, low_ns, high_ns, before_ns, peak_ns, steady, "
+            "origin_ns, prior, leaf, sum, body) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*columns, rows.row_sum(*columns, body), body),
         )
         self._frontier.append(leaf)
         self.head = msgspec.structs.replace(
             head, records=head.records + 1, sealed=head.sealed + record.count, peak_ns=peak,
-            chain=rows.chain_after(head.chain, leaf), frontier=b"".join(self._frontier.hashes), contexts=len(self._contexts),
+            chain=rows.chain_after(head.chain, leaf), frontier=b"".join(self._frontier.hashes),
+            contexts=len(self._contexts),
         )  # fmt: skip
 
     def _set_head(self, last: int) -> None:
@@ -293,16 +292,10 @@ def _in_range(values: list[Any], low: int, high: int, *, optional: bool) -> bool
     return not values or (set(map(type, values)) == {int} and min(values) >= low and max(values) <= high)
 
 
-def _span(record: codec.Record, before: int | None) -> tuple[int, int, int]:
+def _span(record: codec.Record, pings: Pings, before: int | None) -> tuple[int, int, int]:
     """Least and greatest wall clock of a record, and whether the clock never went back in it nor behind `before`."""
-    walls = _walls(record)
-    steady = all(map(le, walls, walls[1:])) and (before is None or walls[0] >= before)
-    return min(walls), max(walls), int(steady)
-
-
-def _walls(record: codec.Record) -> list[int]:
-    pings = Pings(record.pings, record.first, ())
     walls = pings.in_order(pings.column(AT)) if pings.count else []
     for control in record.controls:
         walls.insert(control.place, control.at_ns)
-    return walls
+    steady = all(map(le, walls, walls[1:])) and (before is None or walls[0] >= before)
+    return min(walls), max(walls), int(steady)
