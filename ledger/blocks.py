@@ -16,10 +16,10 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, pairwise, repeat
 from math import gcd
-from operator import add, attrgetter, floordiv, mul, sub
+from operator import add, attrgetter, floordiv, itemgetter, mul, sub
 from typing import Any, Final
 
 import msgspec
@@ -294,7 +294,7 @@ class Pings:
     record's first entry, `controls` the indexes of its control entries, ascending: they lie between the pings.
     """
 
-    __slots__ = ("_cache", "_order", "block", "controls", "count", "first", "sizes", "starts", "which")
+    __slots__ = ("_cache", "_mono", "_order", "block", "controls", "count", "first", "sizes", "starts", "which")
 
     def __init__(self, block: Block, first: int, controls: Sequence[int], sizes: list[int] | None = None) -> None:
         self.block = block
@@ -315,6 +315,7 @@ class Pings:
         self.starts = list(accumulate(self.sizes, initial=0))
         self._cache: dict[int, list[int]] = {}
         self._order: list[int] | None = None
+        self._mono: list[int] | None = None
 
     def keep(self, order: list[int], values: list[list[int]]) -> None:
         """Take what is known already instead of decoding it."""
@@ -354,7 +355,9 @@ class Pings:
 
     def mono(self) -> list[int]:
         """The observer's monotonic clock in ns, in the order of contexts, also where it was not given."""
-        return list(map(add, self.column(MONO), self.column(AT)))
+        if self._mono is None:
+            self._mono = list(map(add, self.column(MONO), self.column(AT)))
+        return self._mono
 
     def in_order(self, values: Sequence[Any]) -> list[Any]:
         """`values`, one for each ping in the order of contexts, put in the order of the feed."""
@@ -420,6 +423,51 @@ class Pings:
                 found[context.peer] = at[start:end]
         return {peer: max(map(sub, walls[1:], walls), default=0) for peer, walls in found.items()}
 
+    def observed(self, number: int) -> Iterator[Observed]:
+        """The pings of context `number`, in order."""
+        context = self.block.contexts[number]
+        at, mono, count, held = self.column(AT), self.mono(), self.column(NUMBER), self.column(HELD)
+        given, boot, peer, link, feed = context.given, context.boot, context.peer, context.link, context.feed
+        places = range(self.starts[number], self.starts[number + 1])
+        if not context.answered:
+            reason: Any = context.reason
+            for place in places:
+                event = PingFailed(peer, count[place], reason, link, feed, held[place] if given & 2 else None)
+                yield Observed(at[place], event, boot, mono[place] if given & 1 else None)
+            return
+        rtt, hold, short, span, lag = (self.column(index) for index in (RTT, HOLD, SENT, SPAN, BACK))
+        for place in places:
+            back = mono[place] // 1000 - lag[place]
+            sent = short[place] + back - rtt[place] - hold[place]
+            received = span[place] + sent
+            yield Observed(
+                at[place],
+                PingAnswered(
+                    peer,
+                    count[place],
+                    rtt[place],
+                    link,
+                    sent if given & 4 else None,
+                    received if given & 8 else None,
+                    received + hold[place] if given & 16 else None,
+                    back if given & 32 else None,
+                    context.peer_boot,
+                    feed,
+                    held[place] if given & 2 else None,
+                ),
+                boot,
+                mono[place] if given & 1 else None,
+            )
+
+    def to(self, peer: str) -> list[tuple[int, Observed]]:
+        """The pings to one peer with their entry indexes, ascending."""
+        found = []
+        for number, context in enumerate(self.block.contexts):
+            if context.peer == peer:
+                places = self.order[self.starts[number] : self.starts[number + 1]]
+                found += [(self.index(place), ping) for place, ping in zip(places, self.observed(number), strict=True)]
+        return sorted(found, key=itemgetter(0))
+
     def until(self, until: int) -> int:
         """How many pings have an instant of at most `until` ns. Precondition as for `groups`."""
         at = self.column(AT)
@@ -440,33 +488,4 @@ def unpack(block: Block) -> list[Observed]:
     if not block.count:
         return []
     pings = Pings(block, 1, ())
-    at, mono, number, held = pings.column(AT), pings.mono(), pings.column(NUMBER), pings.column(HELD)
-    rtt, hold, short, span, lag = (pings.column(index) for index in (RTT, HOLD, SENT, SPAN, BACK))
-    result: list[Observed] = []
-    for context, start, size in zip(block.contexts, pings.starts, pings.sizes, strict=False):
-        given = context.given
-        boot, peer, link, feed = context.boot, context.peer, context.link, context.feed
-        for place in range(start, start + size):
-            kept = held[place] if given & 2 else None
-            if context.answered:
-                back = mono[place] // 1000 - lag[place]
-                sent = short[place] + back - rtt[place] - hold[place]
-                received = span[place] + sent
-                replied = received + hold[place]
-                event: PingAnswered | PingFailed = PingAnswered(
-                    peer,
-                    number[place],
-                    rtt[place],
-                    link,
-                    sent if given & 4 else None,
-                    received if given & 8 else None,
-                    replied if given & 16 else None,
-                    back if given & 32 else None,
-                    context.peer_boot,
-                    feed,
-                    kept,
-                )
-            else:
-                event = PingFailed(peer, number[place], context.reason, link, feed, kept)  # type: ignore[arg-type]
-            result.append(Observed(at[place], event, boot, mono[place] if given & 1 else None))
-    return pings.in_order(result)
+    return pings.in_order(list(chain.from_iterable(pings.observed(number) for number in range(len(block.contexts)))))

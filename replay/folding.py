@@ -1,0 +1,69 @@
+"""Folding what a feed's rows hold: a record at once where its groups suffice, entry by entry where they do not.
+
+This is where `ledger.feeds` (what is stored) meets `projections.feed_state` (what it means). The fold one by one is the
+definition; a record is folded from its directory if its clock was steady, and only the pings to a peer whose groups do
+not suffice are opened. Both ways give one state, which is a law under test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ledger.blocks import Pings
+from ledger.entry import Entry
+from ledger.feeds import FeedReader, RecordRow, Timeline
+from projections.feed_state import FeedState
+
+
+def fold_record(state: FeedState, reader: FeedReader, record: RecordRow, timeline: Timeline) -> None:
+    """Grow a state by a whole record, in place."""
+    if record.steady and not timeline.stretches:
+        controls = reader.controls_of(record)
+        groups = reader.groups(record)
+        opened: list[Pings] = []
+
+        def unfold(peer: str) -> Iterator[Entry]:
+            if not opened:
+                opened.append(reader.pings(record, controls))
+            return pings_to(peer, reader, opened[0])
+
+        if state.apply_groups(record.first, record.last, record.high_ns, controls, groups, unfold):
+            return
+    for entry in reader.entries_of(record, timeline):
+        state.apply(entry)
+
+
+def fold_until(state: FeedState, reader: FeedReader, record: RecordRow, timeline: Timeline, at_ns: int) -> None:
+    """Grow a state by those entries of a record whose effective instant is at most `at_ns`, in place."""
+    if not record.steady or timeline.stretches:
+        for entry in reader.entries_of(record, timeline):
+            if entry.effective_ns > at_ns:
+                return
+            state.apply(entry)
+        return
+    all_controls = reader.controls_of(record)
+    controls = [entry for entry in all_controls if entry.at_ns <= at_ns]
+    pings = reader.pings(record, all_controls)
+    groups = pings.groups(at_ns) if pings.count else []
+    count = sum(group.count for group in groups) + len(controls)
+    if not count:
+        return
+    last = record.first + count - 1
+    last_ns = max([group.last_ns for group in groups] + [entry.at_ns for entry in controls[-1:]])
+
+    def unfold(peer: str) -> Iterator[Entry]:
+        return (entry for entry in pings_to(peer, reader, pings) if entry.index <= last)
+
+    if not state.apply_groups(record.first, last, last_ns, controls, groups, unfold):
+        for entry in reader.entries_of(record, timeline):
+            if entry.index > last:
+                return
+            state.apply(entry)
+
+
+def pings_to(peer: str, reader: FeedReader, pings: Pings) -> Iterator[Entry]:
+    """The pings to one peer in a record, ascending, with wall clocks for effective instants."""
+    for index, observed in pings.to(peer):
+        yield Entry(
+            reader.feed, index, observed.at_ns, observed.event, observed.boot, observed.mono_ns, observed.at_ns
+        )
