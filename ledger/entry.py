@@ -18,7 +18,9 @@ from ledger.identity import Feed
 
 INSTANT_MIN_NS: Final = -(2**62)
 INSTANT_MAX_NS: Final = 2**62
-"""1823-11-12 to 2116-02-20: so that the difference of any two instants fits in 64 bits."""
+"""1823-11-12 to 2116-02-20: so that any difference of two instants but the very greatest fits in 64 bits."""
+MONO_MAX_NS: Final = 2**62
+"""Monotonic clocks run from 0."""
 
 
 class Opaque(msgspec.Struct, frozen=True, gc=False):

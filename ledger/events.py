@@ -19,8 +19,8 @@ from ledger.identity import HOSTNAME_PATTERN, MACHINE_PATTERN
 
 Machine = Annotated[str, Meta(pattern=MACHINE_PATTERN, max_length=63)]
 Hostname = Annotated[str, Meta(pattern=HOSTNAME_PATTERN, max_length=253)]
-FeedId = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-PositionText = Annotated[str, Meta(pattern=r"^[a-z0-9_.~-]+#[0-9]{1,18}$", max_length=160)]
+FeedId = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", max_length=64)]
+PositionText = Annotated[str, Meta(pattern=r"^(?!.*\n)[a-z0-9_.~-]+#[0-9]{1,18}$", max_length=160)]
 Key = Annotated[str, Meta(max_length=1024)]
 """A public key as text; a ledger key is `ed25519:` and the base64 of its 32 bytes."""
 Text = Annotated[str, Meta(max_length=4096)]
@@ -316,7 +316,7 @@ class HeadWitnessed(Event, frozen=True):
     kind = "head.witnessed"
     feed: FeedId
     records: Count
-    root: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    root: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", max_length=64)]
     signature: Text = ""
 
 
@@ -326,7 +326,7 @@ class NoteAdded(Event, frozen=True):
     kind = "note.added"
     text: Text
     by: Word | None = None
-    mark: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,63}$")] | None = None
+    mark: Annotated[str, Meta(pattern=r"^(?!.*\n)[A-Za-z0-9_.-]{1,63}$")] | None = None
 
 
 Ping = PingAnswered | PingFailed

@@ -18,9 +18,10 @@ import msgspec
 
 from ledger.errors import Refused
 
-MACHINE_PATTERN: Final = r"^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$"
+# Python's `$` also matches before a last line break, which no name has: hence the look ahead.
+MACHINE_PATTERN: Final = r"^(?!.*\n)[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$"
 HOSTNAME_PATTERN: Final = (
-    r"^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*$"
+    r"^(?!.*\n)(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*$"
 )
 IMPORTED: Final = "import:"
 """An incarnation id that begins so belongs to measurements without machines of ours behind them: no keys, no root."""

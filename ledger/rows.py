@@ -20,11 +20,12 @@ from typing import Any, Final
 
 import msgspec
 
-from ledger.blocks import Block, Column, Context, Group, Pings, Plane
+from ledger.blocks import Block, Column, Context, Group, Pings
 from ledger.codec import Control
 from ledger.entry import Observed
 from ledger.errors import Damaged
 from ledger.events import PingAnswered, PingFailed
+from ledger.planes import Plane
 
 CHAIN_START: Final = bytes(16)
 
@@ -108,9 +109,7 @@ def inflate(plane: Plane, count: int) -> Plane:
     return whole
 
 
-def directory(
-    groups: Sequence[Group], numbers: Sequence[int], first: int
-) -> tuple[int, int, int, tuple[GroupRow, ...]]:
+def directory(groups: Sequence[Group], numbers: Sequence[int], first: int) -> tuple[int, int, int, tuple[GroupRow, ...]]:
     """The origin of a directory's instants, their scale, its greatest gap in that scale, and its lines."""
     low = min(group.first_ns for group in groups)
     scale = gcd(*(group.first_ns - low for group in groups), *(group.last_ns - low for group in groups)) or 1
@@ -137,8 +136,7 @@ def encode_body(block: Block, numbers: Sequence[int], groups: Sequence[Group], f
         return 0, _encode(Body(0, 1, 0, (), msgspec.Raw(_encode(_Stored((), ())))))
     low, scale, gap, lines = directory(groups, numbers, first)
     columns = tuple(
-        Column(column.scale, column.firsts, tuple(deflate(plane) for plane in column.planes))
-        for column in block.columns
+        Column(column.scale, column.firsts, tuple(deflate(plane) for plane in column.planes)) for column in block.columns
     )
     stored = _Stored(tuple(deflate(plane) for plane in block.which), columns)
     return low, _encode(Body(block.count, scale, gap, lines, msgspec.Raw(_encode(stored))))

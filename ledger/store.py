@@ -208,6 +208,13 @@ class Ledger:
             raise Damaged("a signed head is not what was written", position=feed.name)
         return [(records, note) for records, note, _stored in found]
 
+    def quarantined(self) -> Iterator[tuple[str, int | None, str, bytes]]:
+        """What imports refused, outside the log, in an order of its own: source, line, why, and the bytes."""
+        with self._said():
+            yield from self._connection.execute(
+                "select source, line, why, raw from quarantine order by source, line, why, raw"
+            )
+
     # Writing.
 
     @contextmanager

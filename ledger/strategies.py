@@ -28,7 +28,7 @@ START_NS: Final = 1_767_225_600_000_000_000
 """2026-01-01T00:00:00Z, where generated histories begin."""
 NAMES: Final = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel")
 
-_POSITION_PATTERN: Final = r"^[a-z0-9_.~-]+#[0-9]{1,18}$"
+_POSITION_PATTERN: Final = r"^(?!.*\n)[a-z0-9_.~-]+#[0-9]{1,18}$"
 _NASTY: Final = (
     "\x00", "\x07", "\x1b[2J", "\r\n", "\t", "\x7f", "\x85", "\u200b", "\u202e", "\u2066", "\u2069", "\ufeff",
     "\u0301", "\u2028", "\ufffd", "\ufffe", "\U0010ffff", "'", '"', "\\", "</script>", "; DROP TABLE record",

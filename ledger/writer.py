@@ -20,18 +20,20 @@ import msgspec
 
 from ledger import codec, rows
 from ledger.blocks import AT, Context, Pings
-from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, Observed
+from ledger.entry import Observed
 from ledger.errors import Conflict, Damaged, EventRefused, Forked
 from ledger.events import KeyChanged, MachineJoined, MachineLeft, MachineReconnected, PingAnswered, PingFailed
 from ledger.feeds import FeedReader, Head
 from ledger.merkle import Frontier
+from ledger.packing import arrange
 
 RECORD_ENTRIES: Final = 1_000
 """Measured (tests/bench): fewer make more bytes, more make a moment dearer; 1,000 keeps both within the goals."""
-SEALING: Final = (MachineJoined, MachineLeft, MachineReconnected, KeyChanged)
+SEALING: Final = frozenset((MachineJoined, MachineLeft, MachineReconnected, KeyChanged))
 
-_PINGS: Final = (PingAnswered, PingFailed)
-_NUMBERS: Final = ("number", "rtt_us", "sent_us", "received_us", "replied_us", "returned_us", "peer_boot", "held")
+_FEW: Final = 24
+"""So few pings are checked sooner one by one than in columns."""
+_PINGS: Final = frozenset((PingAnswered, PingFailed))
 
 
 class FeedWriter:
@@ -43,7 +45,7 @@ class FeedWriter:
         self._reader = reader
         self.feed = reader.feed
         self.row = reader.row
-        self._known: set[tuple[Any, ...]] = set()
+        self._known: set[Context] = set()
         self.reload()
 
     def reload(self) -> None:
@@ -61,49 +63,25 @@ class FeedWriter:
     # Validation.
 
     def check(self, batch: Sequence[Observed]) -> None:
-        """Refuse a batch with anything in it that the record does not take. Raises EventRefused naming the first."""
-        pings = [entry for entry in batch if type(entry.event) in _PINGS]
-        if len(pings) < len(batch):
-            for place, entry in enumerate(batch, 1):
-                if type(entry.event) not in _PINGS:
-                    codec.check(entry, f"entry {place} of {len(batch)}")
-        if pings and not self._plain(pings):
-            for place, entry in enumerate(batch, 1):
-                codec.check(entry, f"entry {place} of {len(batch)}")
+        """Refuse a batch with anything in it that the record does not take: one by one, which defines what is valid.
 
-    def _plain(self, pings: Sequence[Observed]) -> bool:
-        """Whether these pings are surely valid: numbers in range, and texts that were checked before. Column by column,
-        because that is quick; `codec.check`, one by one, is the definition.
+        Raises EventRefused naming the first.
         """
-        try:
-            events: list[Any] = [ping.event for ping in pings]
-            answered = [event for event in events if type(event) is PingAnswered]
-            failed = [event for event in events if type(event) is PingFailed] if len(answered) < len(events) else []
-            for name in _NUMBERS:
-                values = [getattr(event, name) for event in answered]
-                if failed and name in {"number", "held"}:
-                    values += [getattr(event, name) for event in failed]
-                if not _in_range(values, 0, 2**60, optional=name not in {"number", "rtt_us"}):
-                    return False
-            if not (
-                _in_range([ping.at_ns for ping in pings], INSTANT_MIN_NS, INSTANT_MAX_NS, optional=False)
-                and _in_range([ping.mono_ns for ping in pings], INSTANT_MIN_NS, INSTANT_MAX_NS, optional=True)
-                and _in_range([ping.boot for ping in pings], 0, 2**60, optional=True)
-            ):
-                return False
-            texts: dict[tuple[Any, ...], Observed] = {
-                (event.peer, event.link, event.feed, event.reason if type(event) is PingFailed else None): ping
-                for event, ping in zip(events, pings, strict=True)
-            }
-        except (TypeError, AttributeError):
-            return False
-        for key in texts.keys() - self._known:
-            try:
-                codec.check(texts[key], "a ping")
-            except EventRefused:
-                return False
-            self._known.add(key)
-        return True
+        for place, entry in enumerate(batch, 1):
+            codec.check(entry, f"entry {place} of {len(batch)}")
+
+    def _check_texts(self, contexts: Sequence[Context]) -> None:
+        """The same for what the pings of a block share: texts, boots. Their numbers were checked when it was made."""
+        for context in contexts:
+            if context not in self._known:
+                c: Any = context
+                event: Any = (
+                    PingAnswered(c.peer, 0, 0, c.link, peer_boot=c.peer_boot, feed=c.feed)
+                    if c.answered
+                    else PingFailed(c.peer, 0, c.reason, c.link, c.feed)
+                )
+                codec.check(Observed(0, event, c.boot), "a ping")
+                self._known.add(context)
 
     # Appending.
 
@@ -113,8 +91,8 @@ class FeedWriter:
         `expect`: the index after which the batch belongs. If it stands there already, nothing is written. Raises
         EventRefused, Conflict or (where other entries stand there, signed by nobody else) Conflict likewise.
         """
-        self.check(batch)
         if expect is not None and expect != self.head.last:
+            self.check(batch)
             if expect < self.head.last and self._stands(batch, expect):
                 return expect + 1, expect + len(batch)
             raise Conflict(self.feed.name, expect, self.head.last)
@@ -127,20 +105,34 @@ class FeedWriter:
         return len(found) == len(batch) and all(entry.same(given) for entry, given in zip(found, batch, strict=True))
 
     def _write(self, batch: Sequence[Observed], *, seal: bool) -> None:
+        """Everything is validated, and the records are made, before the first row is touched."""
         tail = [*self.tail, *batch]
-        sealed = self.head.sealed
         records: list[tuple[codec.Record, Pings]] = []
         start = 0
-        while seal and (size := self._due(tail, start)):
-            record = self._make(sealed + 1 + start, tail[start : start + size])
-            records.append(record)
-            start += record[0].count
+        try:
+            for entry in batch:
+                if entry.event.__class__ not in _PINGS:
+                    codec.check(entry, "an entry")
+            while seal and (size := self._due(tail, start)):
+                records.append(self._make(self.head.sealed + 1 + start, tail[start : start + size]))
+                self._check_texts(records[-1][0].pings.contexts)
+                start += records[-1][0].count
+            rest = [entry for entry in tail[max(start, len(self.tail)) :] if entry.event.__class__ in _PINGS]
+            if len(rest) > _FEW:
+                self._check_texts(arrange(rest, 1, ()).block.contexts)
+            else:
+                for entry in rest:
+                    codec.check(entry, "an entry")
+        except (EventRefused, TypeError, ValueError, OverflowError, AttributeError):
+            self.check(batch)  # names the culprit
+            raise
         written = self.head.last
         self._insert_controls(written + 1, batch)
         for record, pings in records:
             self._insert_record(record, pings)
         if records:
-            self._run("delete from open where feed = ?", (self.row,))
+            if written > self.head.sealed - sum(record.count for record, _pings in records):
+                self._run("delete from open where feed = ?", (self.row,))
             self._insert_open(self.head.sealed + 1, tail[start:])
         else:
             self._insert_open(written + 1, batch)
@@ -152,7 +144,7 @@ class FeedWriter:
         window = tail[start : start + RECORD_ENTRIES]
         if self.feed.ledger_key is not None:
             for place, entry in enumerate(window, 1):
-                if isinstance(entry.event, SEALING):
+                if entry.event.__class__ in SEALING:
                     return place
         return len(window) if len(window) == RECORD_ENTRIES else 0
 
@@ -211,7 +203,7 @@ class FeedWriter:
         found = []
         for index, entry in enumerate(batch, first):
             event = entry.event
-            if type(event) in _PINGS:
+            if event.__class__ in _PINGS:
                 continue
             raw = codec.encode_event(event)
             try:
@@ -236,7 +228,7 @@ class FeedWriter:
         """Runs of pings, a row each; control entries stand in their own rows."""
         run: list[Observed] = []
         for index, entry in enumerate([*batch, None], first):
-            if entry is not None and type(entry.event) in _PINGS:
+            if entry is not None and entry.event.__class__ in _PINGS:
                 run.append(entry)
             elif run:
                 walls = [ping.at_ns for ping in run]
@@ -283,13 +275,6 @@ class FeedWriter:
         self.head = msgspec.structs.replace(self.head, last=last)
         columns = (self.row, *msgspec.structs.astuple(self.head))
         self._run("insert or replace into head values (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*columns, rows.row_sum(*columns)))
-
-
-def _in_range(values: list[Any], low: int, high: int, *, optional: bool) -> bool:
-    """Whether all values are integers within the range, or None where that may be."""
-    if optional and None in values:
-        values = [value for value in values if value is not None]
-    return not values or (set(map(type, values)) == {int} and min(values) >= low and max(values) <= high)
 
 
 def _span(record: codec.Record, pings: Pings, before: int | None) -> tuple[int, int, int]:

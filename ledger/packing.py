@@ -1,0 +1,296 @@
+"""Making blocks: a record's pings sorted into contexts and columns (the shapes stand in `blocks`).
+
+The way: every ping's fields as tuples, turned into columns at once; each ping's context numbered; the columns brought into
+the order of contexts; each column replaced by what its neighbours do not foretell; what is left cut into byte planes.
+
+    AT      wall clock, difference along the context      RTT    over the context's least
+    MONO    wall minus monotonic clock, difference        HOLD   replied - received, over the least
+    NUMBER  difference                                    SENT   sent + rtt + hold - returned, over the least: mostly 0
+    HELD    difference                                    SPAN   received - sent, difference
+                                                          BACK   monotonic µs - returned, over the least
+
+Whole columns are subtracted in `planes.lanes`; where a number does not fit there, one by one. A law holds both to one
+value. Pure.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, chain, repeat
+from math import gcd
+from operator import add, floordiv, itemgetter, sub
+from typing import Any, Final
+
+import msgspec
+
+from ledger import planes
+from ledger.blocks import AT, BACK, COMMON, DELTA, GIVEN, HELD, HOLD, MONO, NUMBER, RTT, SENT, SPAN, Block, Column, Context, Pings
+from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, Observed
+from ledger.events import PingAnswered, PingFailed
+from ledger.planes import TooWide
+
+_EMPTY: Final = Block(0, (), (), ())
+_fields: Final = msgspec.structs.astuple
+_STAMP_MAX: Final = 2**60
+
+
+class _Numbering(dict[Any, int]):
+    """Numbers what it is asked for, from 0, in the order of asking."""
+
+    def __missing__(self, key: object) -> int:
+        number = self[key] = len(self)
+        return number
+
+
+class Columns(msgspec.Struct, gc=False):
+    """The fields of pings, a tuple each, in the order of the feed. `reason` is None where a ping was answered."""
+
+    at: tuple[int, ...]
+    boot: tuple[int | None, ...]
+    mono: tuple[int | None, ...]
+    peer: tuple[str, ...]
+    number: tuple[int, ...]
+    rtt: tuple[int, ...]
+    link: tuple[str | None, ...]
+    sent: tuple[int | None, ...]
+    received: tuple[int | None, ...]
+    replied: tuple[int | None, ...]
+    returned: tuple[int | None, ...]
+    peer_boot: tuple[int | None, ...]
+    feed: tuple[str | None, ...]
+    held: tuple[int | None, ...]
+    reason: tuple[str | None, ...]
+    lost: int
+
+
+def columns_of(pings: Sequence[Observed]) -> Columns:
+    """The columns of these pings, one at least. Raises TypeError if one is no ping."""
+    at, events, mono, boot = itemgetter(0, 1, 3, 2)(tuple(zip(*map(_fields, pings), strict=True)))
+    kinds = set(map(type, events))
+    if kinds == {PingAnswered}:
+        fields: tuple[Any, ...] = tuple(zip(*map(_fields, events), strict=True))
+        return Columns(*(at, boot, mono, *fields, (None,) * len(at), 0))
+    if not kinds <= {PingAnswered, PingFailed}:
+        raise TypeError("not all of these are pings")
+    rows = [(*_fields(event), None) if type(event) is PingAnswered else _failed(event) for event in events]
+    fields = tuple(zip(*rows, strict=True))
+    return Columns(*(at, boot, mono, *fields, len(at) - fields[-1].count(None)))
+
+
+def _failed(event: PingFailed) -> tuple[Any, ...]:
+    return (event.peer, event.number, 0, event.link, None, None, None, None, None, event.feed, event.held, event.reason)
+
+
+def pack(pings: Sequence[Observed]) -> Block:
+    """The block of these pings, in their order. Raises what `arrange` raises."""
+    return arrange(pings, 1, ()).block
+
+
+def arrange(pings: Sequence[Observed], first: int, controls: Sequence[int]) -> Pings:
+    """The block of these pings, opened: what `Pings(pack(pings), first, controls)` is, without decoding what is at hand.
+
+    Raises TypeError, OverflowError or ValueError where a number is not of its field's type or range; texts are not looked at.
+    """
+    if not pings:
+        return Pings(_EMPTY, first, controls)
+    columns = columns_of(pings)
+    count, got = len(columns.at), len(columns.at) - columns.lost
+    numbers, contexts = _contexts(columns)
+    which: Sequence[int] = bytes(numbers) if len(contexts) <= 128 else numbers
+    sizes = [which.count(number) for number in range(len(contexts))]
+    answered = sum(context.answered for context in contexts)
+    order = sorted(range(count), key=which.__getitem__)
+    try:
+        found, kept = _quick(columns, order, got, sizes, answered)
+    except TooWide:
+        found, kept = _plain(columns, order, got, sizes, answered)
+    block = Block(count, contexts, planes.encode(array("q", numbers)), found)
+    opened = Pings(block, first, controls, sizes)
+    opened.keep(order, kept)
+    return opened
+
+
+def _contexts(columns: Columns) -> tuple[list[int], tuple[Context, ...]]:
+    """For each ping the number of its context, those answered first, each kind in the order of appearance."""
+    flags = _flags(columns)
+    keys = zip(columns.peer, columns.link, columns.reason, columns.boot, columns.peer_boot, columns.feed, flags, strict=False)
+    numbering = _Numbering()
+    numbers = list(map(numbering.__getitem__, keys))
+    contexts = [Context(key[2] is None, *key) for key in numbering]
+    if columns.lost:
+        ranked = sorted(range(len(contexts)), key=lambda number: not contexts[number].answered)
+        place = {number: rank for rank, number in enumerate(ranked)}
+        numbers = list(map(place.__getitem__, numbers))
+        contexts = [contexts[number] for number in ranked]
+    return numbers, tuple(contexts)
+
+
+def _flags(columns: Columns) -> Iterable[int]:
+    """For each ping, which optional numbers it bears, as bits of `GIVEN`."""
+    optional = (columns.mono, columns.held, columns.sent, columns.received, columns.replied, columns.returned)
+    bits = tuple(GIVEN.values())
+    uniform = 0
+    for place, (bit, column) in enumerate(zip(bits, optional, strict=True)):
+        absent = column.count(None)
+        if absent == (columns.lost if place > 1 else 0):
+            uniform |= bit
+        elif absent < len(column):
+            break
+    else:
+        if not columns.lost:
+            return repeat(uniform)
+        late = uniform & 3  # a failed ping bears no stamps
+        return [uniform if reason is None else late for reason in columns.reason]
+    return [sum(bit for bit, value in zip(bits, row, strict=True) if value is not None) for row in zip(*optional, strict=True)]
+
+
+def _gathered(columns: Columns, order: Sequence[int], got: int) -> Callable[[Sequence[Any], bool], tuple[int, ...]]:
+    """A function that brings a column into the order of contexts, with 0 for what is not given."""
+    everyone = _picker(order)
+    answered = everyone if got == len(order) else _picker(order[:got])
+
+    def gather(column: Sequence[Any], common: bool) -> tuple[int, ...]:
+        values = everyone(column) if common else answered(column)
+        return tuple(value or 0 for value in values) if None in values else values
+
+    return gather
+
+
+def _picker(order: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    if len(order) > 1:
+        return itemgetter(*order)
+    return lambda column: tuple(column[place] for place in order)
+
+
+def _own(mono: Sequence[Any], at: Sequence[int]) -> Sequence[int]:
+    """The monotonic clock, or the wall clock where it was not given."""
+    return [wall if value is None else value for value, wall in zip(mono, at, strict=True)] if None in mono else mono
+
+
+def _quick(
+    columns: Columns, order: Sequence[int], got: int, sizes: Sequence[int], answered: int
+) -> tuple[tuple[Column, ...], dict[int, Sequence[int]]]:
+    """The columns, subtracted in lanes, and those that readers ask for first as they were. Raises TooWide."""
+    gather = _gathered(columns, order, got)
+    count = len(order)
+    at, own = gather(columns.at, True), gather(_own(columns.mono, columns.at), True)
+    number, held = gather(columns.number, True), gather(columns.held, True)
+    rtt = gather(columns.rtt, False)
+    wall, clock = planes.lanes(at, count), planes.lanes(own, count)
+    since = planes.difference(wall, clock, count)
+    if not planes.is_plain(since, count) or not planes.is_plain((wall | clock) << 1, count):
+        raise TooWide
+    starts = list(accumulate(sizes, initial=0))[:-1]
+    found = {
+        AT: _along(AT, wall, count, starts),
+        MONO: _along(MONO, since, count, starts),
+        NUMBER: _along(NUMBER, _stamps(number, count), count, starts),
+        HELD: _along(HELD, _stamps(held, count), count, starts),
+    }
+    if got:
+        took, sent, received, replied, returned = (
+            _stamps(gather(column, False), got)
+            for column in (columns.rtt, columns.sent, columns.received, columns.replied, columns.returned)
+        )
+        micros = planes.lanes(map(floordiv, own[:got], repeat(1000)), got)
+        few, begins = sizes[:answered], starts[:answered]
+        found[RTT] = _least(RTT, took, got, few, rtt)
+        found[HOLD] = _least(HOLD, planes.difference(replied, received, got), got, few)
+        found[SENT] = _least(SENT, planes.difference(sent + took + replied, received + returned, got), got, few)
+        found[BACK] = _least(BACK, planes.difference(micros, returned, got), got, few)
+        span = planes.difference(received, sent, got)
+        if not planes.is_plain(span, got):
+            raise TooWide
+        found[SPAN] = _along(SPAN, span, got, begins)
+    else:
+        found |= dict.fromkeys((RTT, HOLD, SENT, SPAN, BACK), Column(1, (), ()))
+    return tuple(found[index] for index in range(9)), {AT: at, RTT: rtt, HELD: held}
+
+
+def _stamps(values: Sequence[int], count: int) -> int:
+    long = planes.lanes(values, count)
+    if long and max(planes.unlane(long, count)[7::8]) >= 16 and max(values) > _STAMP_MAX:
+        raise ValueError("a number above 2^60")
+    return long
+
+
+def _along(index: int, long: int, count: int, starts: Sequence[int]) -> Column:
+    """A column of differences along each context, from lanes without a negative one."""
+    rest = array("q", planes.unlane(planes.difference(long, planes.shifted(long, count), count), count))
+    firsts = [rest[start] for start in starts]
+    for start in starts:
+        rest[start] = 0
+    return _scaled(index, rest, firsts)
+
+
+def _least(index: int, long: int, count: int, sizes: Sequence[int], values: Sequence[int] | None = None) -> Column:
+    """A column of the excess over each context's least value."""
+    numbers = values if values is not None else array("q", planes.unlane(long, count))
+    firsts, start = [], 0
+    for size in sizes:
+        firsts.append(min(numbers[start : start + size]))
+        start += size
+    if values is None and min(firsts) < 0:
+        return _scaled(index, array("q", map(sub, numbers, chain.from_iterable(map(repeat, firsts, sizes)))), firsts)
+    base = int.from_bytes(
+        b"".join(first.to_bytes(8, "little") * size for first, size in zip(firsts, sizes, strict=True)), "little"
+    )
+    return _scaled(index, array("q", planes.unlane(long - base, count)), firsts)
+
+
+def _plain(
+    columns: Columns, order: Sequence[int], got: int, sizes: Sequence[int], answered: int
+) -> tuple[tuple[Column, ...], dict[int, Sequence[int]]]:
+    """The same, number by number: the definition."""
+    gather = _gathered(columns, order, got)
+    at, own = gather(columns.at, True), gather(_own(columns.mono, columns.at), True)
+    rtt, sent, received, replied, returned = (
+        gather(column, False) for column in (columns.rtt, columns.sent, columns.received, columns.replied, columns.returned)
+    )
+    number, held = gather(columns.number, True), gather(columns.held, True)
+    for column in (number, held, rtt, sent, received, replied, returned):
+        if column and (min(column) < 0 or max(column) > _STAMP_MAX):
+            raise ValueError("a number below 0 or above 2^60")
+    for column in (at, own):
+        if min(column) < INSTANT_MIN_NS or max(column) > INSTANT_MAX_NS:
+            raise ValueError("an instant out of range")
+    hold = list(map(sub, replied, received))
+    values: dict[int, Sequence[int]] = {
+        AT: at,
+        MONO: list(map(sub, at, own)),
+        NUMBER: number,
+        HELD: held,
+        RTT: rtt,
+        HOLD: hold,
+        SENT: list(map(sub, map(add, map(add, sent, rtt), hold), returned)),
+        SPAN: list(map(sub, received, sent)),
+        BACK: list(map(sub, map(floordiv, own[:got], repeat(1000)), returned)),
+    }
+    found = tuple(_column(index, values[index], sizes if index in COMMON else sizes[:answered]) for index in range(9))
+    return found, {AT: at, RTT: rtt, HELD: held}
+
+
+def _column(index: int, values: Sequence[int], sizes: Sequence[int]) -> Column:
+    if not values:
+        return Column(1, (), ())
+    starts = list(accumulate(sizes, initial=0))[:-1]
+    if index in DELTA:
+        rest = array("q", [values[0], *map(sub, values[1:], values)])
+        firsts = [rest[start] for start in starts]
+        for start in starts:
+            rest[start] = 0
+    else:
+        firsts = [min(values[start : start + size]) for start, size in zip(starts, sizes, strict=True)]
+        rest = array("q", map(sub, values, chain.from_iterable(map(repeat, firsts, sizes))))
+    return _scaled(index, rest, firsts)
+
+
+def _scaled(index: int, rest: array[int], firsts: Sequence[int]) -> Column:
+    """A column of what is left, divided by its greatest common divisor where clocks and round trips are coarse."""
+    scale = gcd(*rest[:16]) if index in (AT, MONO, RTT) else 1
+    if scale != 1:
+        scale = gcd(scale, *rest)
+        if scale > 1:
+            rest = array("q", map(floordiv, rest, repeat(scale)))
+    return Column(scale or 1, tuple(firsts), planes.encode(rest))
