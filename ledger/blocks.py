@@ -50,12 +50,14 @@ GIVEN: Final = {"mono_ns": 1, "held": 2, "sent_us": 4, "received_us": 8, "replie
 
 
 class Column(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One number of all pings. `firsts`: per context the first value (a difference to the one before) or the least;
-    `planes`: the rest, divided by `scale`, lowest byte first, two's complement.
+    """One number of all pings. Per context there is a first value (or the least): `base` is that of the first context,
+    `firsts` the planes of how each differs from the one before; `planes` are those of the rest. What planes hold is
+    divided by `scale`. A number that no ping bears is a column of zeros without a context.
     """
 
     scale: int
-    firsts: tuple[int, ...]
+    base: int
+    firsts: tuple[Plane, ...]
     planes: tuple[Plane, ...]
 
 
@@ -138,17 +140,23 @@ class Pings:
         kept = len(contexts) if index in COMMON else sum(context.answered for context in contexts)
         count = self.starts[kept]
         numbers: Iterable[int] = planes.decode(stored.planes, count)
-        if len(stored.firsts) != kept:
-            raise Damaged("a column's contexts do not match its block")
+        steps: Iterable[int] = planes.decode(stored.firsts, kept)
         if stored.scale != 1:
             numbers = map(mul, numbers, repeat(stored.scale))
+            steps = map(mul, steps, repeat(stored.scale))
+        firsts = [first + stored.base for first in accumulate(steps)]
         if index in DELTA:
-            steps = list(numbers)
-            for start, step in zip(self.starts, stored.firsts, strict=False):
-                steps[start] = step
-            values = list(accumulate(steps))
+            values = list(numbers)
+            starts, before = self.starts, 0
+            for number, first in enumerate(firsts):
+                start = starts[number]
+                values[start] = first - before
+                before = first + sum(values[start + 1 : starts[number + 1]])
+            values = list(accumulate(values))
+            if _may_wrap(stored):
+                values = list(map(planes.wrapped, values))
         else:
-            values = list(map(add, numbers, chain.from_iterable(map(repeat, stored.firsts, self.sizes))))
+            values = list(map(add, numbers, chain.from_iterable(map(repeat, firsts, self.sizes))))
         self._cache[index] = values
         return values
 
@@ -271,6 +279,11 @@ class Pings:
         """How many pings have an instant of at most `until` ns. Precondition as for `groups`."""
         at = self.column(AT)
         return sum(bisect_right(at, until, start, end) - start for start, end in pairwise(self.starts))
+
+
+def _may_wrap(column: Column) -> bool:
+    """Whether a difference in this column may have been taken modulo 2^64: then it is 2^62 or more."""
+    return column.scale.bit_length() + 8 * max(len(column.planes), len(column.firsts)) > 62
 
 
 def _finders(which: Sequence[int]) -> tuple[Any, Any]:

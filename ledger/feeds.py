@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +24,7 @@ from ledger.entry import Entry, Observed
 from ledger.errors import Damaged
 from ledger.identity import Feed
 from ledger.instants import Disowned, adjusted, disowned
+from ledger.opening import translate
 from ledger.schema import RARE
 
 _RECORD: Final = (
@@ -95,20 +96,34 @@ class FeedReader:
     """One feed of one open ledger file. `row` is its row id there."""
 
     def __init__(self, connection: sqlite3.Connection, row: int, feed: Feed) -> None:
-        self._run = connection.execute
+        self._connection = connection
         self.row = row
         self.feed = feed
         self._pages: dict[int, dict[int, Context]] = {}
         self._timeline: tuple[int, Timeline] | None = None
 
+    def _rows(self, sql: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query, as they come. What SQLite says against them is said as one of our errors."""
+        try:
+            yield from self._connection.execute(sql, values)
+        except sqlite3.Error as error:
+            raise translate(error, self.feed.name) from error
+
+    def _row(self, sql: str, values: Sequence[object]) -> tuple[Any, ...] | None:
+        """The first row of a query, or None."""
+        try:
+            found: tuple[Any, ...] | None = self._connection.execute(sql, values).fetchone()
+        except sqlite3.Error as error:
+            raise translate(error, self.feed.name) from error
+        return found
+
     # What the feed is and how far it goes.
 
     def head(self) -> Head:
         """How far the feed goes now."""
-        found = self._run(
-            "select records, sealed, last, peak_ns, chain, frontier, contexts, sum from head where feed = ?",
-            (self.row,),
-        ).fetchone()
+        found = self._row(
+            "select records, sealed, last, peak_ns, chain, frontier, contexts, sum from head where feed = ?", (self.row,)
+        )
         if found is None or rows.row_sum(self.row, *found[:-1]) != found[-1]:
             raise self.damaged("the feed's head row is not what was written", 0)
         return Head(*found[:-1])
@@ -123,7 +138,7 @@ class FeedReader:
         """The record rows n in (after, until], in order, each checked with its neighbours."""
         until = self.head().records if until is None else until
         before: RecordRow | None = None
-        for found in self._run(f"{_RECORD} where feed = ? and n > ? and n <= ? order by n", (self.row, after, until)):
+        for found in self._rows(f"{_RECORD} where feed = ? and n > ? and n <= ? order by n", (self.row, after, until)):
             record = self._record(found)
             if record.n != after + 1 or (
                 before is not None and (record.first != before.last + 1 or record.prior != before.chain)
@@ -136,7 +151,7 @@ class FeedReader:
 
     def record(self, n: int) -> RecordRow:
         """Record number `n`."""
-        found = self._run(f"{_RECORD} where feed = ? and n = ?", (self.row, n)).fetchone()
+        found = self._row(f"{_RECORD} where feed = ? and n = ?", (self.row, n))
         if found is None or found[1] != n:
             raise self.damaged(f"record {n} is missing", 0)
         return self._record(found)
@@ -165,8 +180,9 @@ class FeedReader:
 
     def leaves(self) -> list[bytes]:
         """The leaf hash of each record, in order. Only the numbers are checked here; `records` checks the rows."""
-        found = self._run("select n, leaf from record where feed = ? order by n", (self.row,)).fetchall()
-        if [n for n, _leaf in found] != list(range(1, self.head().records + 1)):
+        count = self.head().records
+        found = list(self._rows("select n, leaf from record where feed = ? and n <= ? order by n", (self.row, count)))
+        if [n for n, _leaf in found] != list(range(1, count + 1)):
             raise self.damaged("records are missing", 0)
         return [leaf for _n, leaf in found]
 
@@ -187,7 +203,7 @@ class FeedReader:
         return page[number]
 
     def _context_page(self, page: int) -> dict[int, Context]:
-        found = self._run(
+        found = self._rows(
             "select id, body, sum from context where feed = ? and id >= ? and id < ?",
             (self.row, page * _PAGE, (page + 1) * _PAGE),
         )
@@ -202,12 +218,8 @@ class FeedReader:
 
     def controls(self, first: int, last: int) -> list[Entry]:
         """The control entries with indexes `first` … `last`, ascending; `effective_ns` is the wall clock still."""
-        result = []
-        for found in self._run(
-            f"{_CONTROL} where feed = ? and idx between ? and ? order by idx", (self.row, first, last)
-        ):
-            result.append(self._control(found))
-        return result
+        found = self._rows(f"{_CONTROL} where feed = ? and idx between ? and ? order by idx", (self.row, first, last))
+        return [self._control(row) for row in found]
 
     def _control(self, found: tuple[Any, ...]) -> Entry:
         feed, index, at_ns, boot, mono_ns, kind, version, body, stored = found
@@ -219,7 +231,7 @@ class FeedReader:
     def rare(self, kinds: Sequence[str], until: int | None = None) -> list[Entry]:
         """The entries of these kinds (none of them `link.` or `ping.`), ascending; `effective_ns` is the wall clock."""
         marks = ", ".join("?" * len(kinds))
-        found = self._run(
+        found = self._rows(
             f"{_CONTROL} where feed = ? and {RARE} and kind in ({marks}) and idx <= ? order by idx",
             (self.row, *kinds, 2**62 if until is None else until),
         )
@@ -291,21 +303,29 @@ class FeedReader:
     def open_part(self, timeline: Timeline | None = None) -> list[Entry]:
         """The entries that no record covers yet."""
         timeline = self.timeline() if timeline is None else timeline
+        return self._open_entries(timeline)[1]
+
+    def _open_entries(self, timeline: Timeline) -> tuple[Head, list[Entry]]:
+        """The open part, with the head as of the same moment."""
         head, observed = self._open_rows()
         if not observed:
-            return []
+            return head, []
+        if timeline.peaks and len(timeline.peaks) <= head.records:
+            timeline = self.timeline()  # sealed since
         before = timeline.peaks[head.records] if timeline.peaks else head.peak_ns
-        return self._placed(observed, head.sealed + 1, None, before, timeline)
+        return head, self._placed(observed, head.sealed + 1, None, before, timeline)
 
     def _open_rows(self) -> tuple[Head, list[Observed]]:
         """The head and the open entries, as of one moment: a seal in between would take rows away."""
         while True:
             head = self.head()
             by_index: dict[int, Observed] = {}
-            for first, last, low, high, lost, body, stored in self._run(
-                "select first, last, low_ns, high_ns, lost, body, sum from open where feed = ? order by first",
-                (self.row,),
-            ).fetchall():
+            for first, last, low, high, lost, body, stored in list(
+                self._rows(
+                    "select first, last, low_ns, high_ns, lost, body, sum from open where feed = ? order by first",
+                    (self.row,),
+                )
+            ):
                 if rows.row_sum(self.row, first, last, low, high, lost, body) != stored:
                     raise self.damaged("the entries are not what was written", first if type(first) is int else 0)
                 by_index.update(zip(range(first, last + 1), rows.decode_open(body), strict=True))
@@ -335,7 +355,7 @@ class FeedReader:
         done = max(after, head.sealed)
         if done < until:
             later = self.open_part(timeline)
-            if later and later[0].index > done + 1:  # sealed meanwhile
+            if not later or later[0].index > done + 1:  # sealed meanwhile
                 yield from self.entries(done, until)
                 return
             for entry in later:
@@ -388,19 +408,17 @@ class FeedReader:
         None: the cut is at or after the end of the last record.
         """
         if timeline.peaks:
-            head = self.head()
-            n = next(
-                (n for n, (_, peak) in enumerate(pairwise(timeline.peaks), 1) if peak is not None and peak > at_ns), 0
-            )
-            return (n - 1, self.record(n)) if n else (head.records, None)
-        found = self._run(
-            f"{_RECORD} where feed = ? and peak_ns > ? order by peak_ns, id limit 1", (self.row, at_ns)
-        ).fetchone()
+            n = next((n for n, peak in enumerate(timeline.peaks) if peak is not None and peak > at_ns), 0)
+            return (n - 1, self.record(n)) if n else (len(timeline.peaks) - 1, None)
+        query = f"{_RECORD} where feed = ? and peak_ns > ? order by peak_ns, id limit 1"
+        found = self._row(query, (self.row, at_ns))
         if found is None:
             head = self.head()
-            if head.records and head.peak_ns is not None and head.peak_ns > at_ns:
-                raise self.damaged("a record is missing from the index of instants", head.sealed)
-            return head.records, None
+            if head.peak_ns is None or head.peak_ns <= at_ns:
+                return head.records, None
+            found = self._row(query, (self.row, at_ns))  # sealed meanwhile
+        if found is None:
+            raise self.damaged("a record is missing from the index of instants", head.sealed)
         record = self._record(found)
         if record.peak_ns <= at_ns or (record.before_ns is not None and record.before_ns > at_ns):
             raise self.damaged("the index of instants leads to another record", record.first)
@@ -408,11 +426,15 @@ class FeedReader:
 
     def cut(self, at_ns: int) -> int:
         """How many entries have an effective instant of at most `at_ns`."""
-        timeline = self.timeline()
-        _whole, record = self.partial(at_ns, timeline)
-        if record is None:
-            tail = self.open_part(timeline)
-            return self.head().sealed + sum(entry.effective_ns <= at_ns for entry in tail)
+        while True:
+            timeline = self.timeline()
+            whole, record = self.partial(at_ns, timeline)
+            if record is not None:
+                break
+            head, tail = self._open_entries(timeline)
+            if head.records == whole:
+                return head.sealed + sum(entry.effective_ns <= at_ns for entry in tail)
+            # Sealed meanwhile: look again.
         if record.steady and not timeline.stretches:
             controls = self.controls_of(record)
             pings = self.pings(record, controls)

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 from ledger import schema
@@ -28,11 +30,24 @@ from ledger.errors import Damaged, LedgerError, Locked, NotALedger, Unwritable
 
 _MAGIC = b"SQLite format 3\0"
 _ROW_MAX_BYTES = 1 << 26
+_REFUSING = frozenset(
+    (
+        sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE,
+        sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_DELETE,
+    )
+)  # fmt: skip
+"""SQLite could not write. Quotas and limits come so; a disk that is full has a code of its own."""
+_PAUSE_S = 0.005
 
 
 def translate(error: sqlite3.Error | OSError, path: str) -> LedgerError:
     """What SQLite or the system said, as one of our errors: what, where, what to do."""
     text = str(error)
+    if getattr(error, "sqlite_errorcode", None) in _REFUSING:
+        return Unwritable(
+            f"{path}: the medium refuses: {text.lower()}; nothing of this append is certain",
+            hint="free space or heal the medium, then repeat the append with the same position",
+        )
     if isinstance(error, OSError):
         text = error.strerror or text
         if isinstance(error, FileNotFoundError):
@@ -57,13 +72,69 @@ def translate(error: sqlite3.Error | OSError, path: str) -> LedgerError:
     return Damaged(f"{path}: SQLite says: {text}")
 
 
+class _Held:
+    """The descriptors that this process holds of ledger files beside SQLite's own.
+
+    When a process closes *any* descriptor of a file, POSIX takes away all its locks there. A writer that lost its lock so
+    would have its log deleted under it by the next stock program that opens and closes the ledger. So what is opened here
+    stays open, one descriptor a file, until no connection of ours is left there.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._descriptors: dict[tuple[int, int], int] = {}
+        self._users: dict[tuple[int, int], int] = {}
+
+    def enter(self, path: Path) -> tuple[int, int]:
+        """Say that a connection to this file is about to be opened."""
+        with self._guard:
+            found = path.stat()
+            key = (found.st_dev, found.st_ino)
+            self._users[key] = self._users.get(key, 0) + 1
+            return key
+
+    def leave(self, key: tuple[int, int]) -> None:
+        """Say that it was closed."""
+        with self._guard:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key]
+                descriptor = self._descriptors.pop(key, None)
+                if descriptor is not None:
+                    os.close(descriptor)
+
+    def pieces(self, path: Path, size: int) -> Generator[bytes, None, None]:
+        """The bytes of a file, so many at a time."""
+        with self._guard:
+            found = path.stat()
+            key = (found.st_dev, found.st_ino)
+            descriptor = self._descriptors.get(key, -1)
+            if descriptor < 0:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                if key in self._users:
+                    self._descriptors[key] = descriptor
+            try:
+                at = 0
+                while piece := os.pread(descriptor, size, at):
+                    yield piece
+                    at += len(piece)
+            finally:
+                if key not in self._users:
+                    os.close(descriptor)
+
+
+_HELD: Final = _Held()
+
+
 def _examine(path: Path) -> int:
     """The file's journal mode byte (1 rollback, 2 WAL). Raises NotALedger if it cannot be a ledger."""
     if path.is_dir():
         raise NotALedger(f"{path}: is a folder", hint="name a .ledger file in it, or give the folder with -L")
+    if path.exists() and not path.is_file():
+        raise NotALedger(f"{path}: is no file", hint="name a file made by meshledger")
     try:
-        with path.open("rb") as file:
-            head = file.read(100)
+        with closing(_HELD.pieces(path, 100)) as pieces:
+            head = next(pieces, b"")
     except OSError as error:
         raise translate(error, str(path)) from None
     if not head:
@@ -79,22 +150,24 @@ class Reading:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._private: tempfile.TemporaryDirectory[str] | None = None
+        self._held: tuple[int, int] | None = None
         try:
-            self.connection = self._open()
+            mode = _examine(self.path)
+            self._held = _HELD.enter(self.path)
+            self.connection = self._open(mode)
             schema.check(self.connection, str(self.path))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self.close()
             raise translate(error, str(self.path)) from None
         except LedgerError:
             self.close()
             raise
 
-    def _open(self) -> sqlite3.Connection:
-        mode = _examine(self.path)
-        if is_written(self.path):
+    def _open(self, mode: int) -> sqlite3.Connection:
+        left = any(_holds(self.path, suffix) for suffix in ("-wal", "-journal"))
+        if is_written(self.path) or (mode == 1 and not left):
+            # Also where nobody writes: somebody may begin.
             return _connect(self.path, "mode=ro&readonly_shm=1")
-        if mode == 1 and not any(_holds(self.path, suffix) for suffix in ("-wal", "-journal")):
-            return _connect(self.path, "mode=ro")
         return _connect(self._copy(), "mode=rw")
 
     def _copy(self) -> Path:
@@ -104,7 +177,8 @@ class Reading:
         with _Shared(self.path):
             for suffix in ("", "-wal", "-journal"):
                 if suffix == "" or _holds(self.path, suffix):
-                    shutil.copyfile(f"{self.path}{suffix}", f"{target}{suffix}")
+                    with Path(f"{target}{suffix}").open("xb") as file:
+                        file.writelines(_HELD.pieces(Path(f"{self.path}{suffix}"), 1 << 20))
         return target
 
     def close(self) -> None:
@@ -115,6 +189,9 @@ class Reading:
         if self._private is not None:
             self._private.cleanup()
             self._private = None
+        if self._held is not None:
+            _HELD.leave(self._held)
+            self._held = None
 
 
 def _holds(path: Path, suffix: str) -> bool:
@@ -133,7 +210,9 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
 
 
 class Lock:
-    """The right to write one file. Raises Locked if another process, or this one, has it."""
+    """The right to write one file. Raises Locked if another process, or this one, has it. A reader that looks whether
+    somebody writes, or that copies what a killed writer left, is waited for.
+    """
 
     def __init__(self, path: Path) -> None:
         self.file = f"{path}.lock"
@@ -145,6 +224,10 @@ class Lock:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
+                if self._is_free_to_share():
+                    os.close(self._descriptor)
+                    time.sleep(_PAUSE_S)
+                    continue
                 os.close(self._descriptor)
                 raise Locked(
                     f"{path}: is being written by another process",
@@ -155,6 +238,13 @@ class Lock:
                 if Path(self.file).stat().st_ino == os.fstat(self._descriptor).st_ino:
                     return
             os.close(self._descriptor)
+
+    def _is_free_to_share(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
     def release(self) -> None:
         """Give the right back, and take the lock's file away."""
@@ -203,21 +293,31 @@ class Writing:
         if not create:
             _examine(self.path)
         self._lock = Lock(self.path)
+        self._held: tuple[int, int] | None = None
         try:
             if create and (not self.path.exists() or self.path.stat().st_size == 0):
-                _new_file(self.path)
-                schema.create(str(self.path))
+                _new_file(self.path.resolve())
             else:
                 _examine(self.path)
+            self._held = _HELD.enter(self.path)
             self.connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10)
             self._settle()
             schema.check(self.connection, str(self.path))
         except (sqlite3.Error, OSError) as error:
-            self._lock.release()
+            self._let_go()
             raise translate(error, str(self.path)) from None
         except LedgerError:
-            self._lock.release()
+            self._let_go()
             raise
+
+    def _let_go(self) -> None:
+        connection = getattr(self, "connection", None)
+        if connection is not None:
+            connection.close()
+        if self._held is not None:
+            _HELD.leave(self._held)
+            self._held = None
+        self._lock.release()
 
     def _settle(self) -> None:
         """The settings that durability rests on, read back."""
@@ -241,12 +341,28 @@ class Writing:
             with suppress(sqlite3.Error):
                 self.connection.execute("pragma wal_checkpoint(truncate)")
                 self.connection.execute("pragma journal_mode=delete")
-            self.connection.close()
         finally:
-            self._lock.release()
+            self._let_go()
 
 
 def _new_file(path: Path) -> None:
-    """An empty file that only its owner may read."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
-    path.chmod(0o600)
+    """A ledger without feeds that only its owner may read. It is made beside its place and gets its name when it is
+    whole: a kill leaves all of it or nothing.
+    """
+    draft = Path(f"{path}.new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+        schema.create(str(draft))
+        os.fsync(descriptor)
+        draft.rename(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    with suppress(OSError):  # a medium without this has names that are durable by themselves, or none that are
+        os.fsync(folder)
+    os.close(folder)

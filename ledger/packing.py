@@ -26,11 +26,12 @@ import msgspec
 
 from ledger import planes
 from ledger.blocks import AT, BACK, COMMON, DELTA, GIVEN, HELD, HOLD, MONO, NUMBER, RTT, SENT, SPAN, Block, Column, Context, Pings
-from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, Observed
+from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, MONO_MAX_NS, Observed
 from ledger.events import PingAnswered, PingFailed
 from ledger.planes import TooWide
 
 _EMPTY: Final = Block(0, (), (), ())
+_NOTHING: Final = Column(1, 0, (), ())
 _fields: Final = msgspec.structs.astuple
 _STAMP_MAX: Final = 2**60
 
@@ -79,6 +80,8 @@ def columns_of(pings: Sequence[Observed]) -> Columns:
 
 
 def _failed(event: PingFailed) -> tuple[Any, ...]:
+    if event.reason is None:
+        raise TypeError("a failure without a reason would pass for an answer")
     return (event.peer, event.number, 0, event.link, None, None, None, None, None, event.feed, event.held, event.reason)
 
 
@@ -188,24 +191,28 @@ def _quick(
         NUMBER: _along(NUMBER, _stamps(number, count), count, starts),
         HELD: _along(HELD, _stamps(held, count), count, starts),
     }
-    if got:
-        took, sent, received, replied, returned = (
-            _stamps(gather(column, False), got)
-            for column in (columns.rtt, columns.sent, columns.received, columns.replied, columns.returned)
+    few, begins = sizes[:answered], starts[:answered]
+    took = _stamps(rtt, got)
+    found[RTT] = _least(RTT, took, got, few, rtt) if got else _NOTHING
+    if got and _stamped(columns):
+        sent, received, replied, returned = (
+            _stamps(gather(column, False), got) for column in (columns.sent, columns.received, columns.replied, columns.returned)
         )
-        micros = planes.lanes(map(floordiv, own[:got], repeat(1000)), got)
-        few, begins = sizes[:answered], starts[:answered]
-        found[RTT] = _least(RTT, took, got, few, rtt)
-        found[HOLD] = _least(HOLD, planes.difference(replied, received, got), got, few)
-        found[SENT] = _least(SENT, planes.difference(sent + took + replied, received + returned, got), got, few)
-        found[BACK] = _least(BACK, planes.difference(micros, returned, got), got, few)
         span = planes.difference(received, sent, got)
         if not planes.is_plain(span, got):
             raise TooWide
+        micros = planes.lanes(map(floordiv, own[:got], repeat(1000)), got)
+        found[HOLD] = _least(HOLD, planes.difference(replied, received, got), got, few)
+        found[SENT] = _least(SENT, planes.difference(sent + took + replied, received + returned, got), got, few)
         found[SPAN] = _along(SPAN, span, got, begins)
-    else:
-        found |= dict.fromkeys((RTT, HOLD, SENT, SPAN, BACK), Column(1, (), ()))
-    return tuple(found[index] for index in range(9)), {AT: at, RTT: rtt, HELD: held}
+        found[BACK] = _least(BACK, planes.difference(micros, returned, got), got, few)
+    return tuple(found.get(index, _NOTHING) for index in range(9)), {AT: at, RTT: rtt, HELD: held}
+
+
+def _stamped(columns: Columns) -> bool:
+    """Whether any ping bears a stamp."""
+    stamps = (columns.sent, columns.received, columns.replied, columns.returned)
+    return any(column.count(None) < len(column) for column in stamps)
 
 
 def _stamps(values: Sequence[int], count: int) -> int:
@@ -218,7 +225,8 @@ def _stamps(values: Sequence[int], count: int) -> int:
 def _along(index: int, long: int, count: int, starts: Sequence[int]) -> Column:
     """A column of differences along each context, from lanes without a negative one."""
     rest = array("q", planes.unlane(planes.difference(long, planes.shifted(long, count), count), count))
-    firsts = [rest[start] for start in starts]
+    values = memoryview(planes.unlane(long, count)).cast("q")
+    firsts = [values[start] for start in starts]
     for start in starts:
         rest[start] = 0
     return _scaled(index, rest, firsts)
@@ -252,9 +260,11 @@ def _plain(
     for column in (number, held, rtt, sent, received, replied, returned):
         if column and (min(column) < 0 or max(column) > _STAMP_MAX):
             raise ValueError("a number below 0 or above 2^60")
-    for column in (at, own):
-        if min(column) < INSTANT_MIN_NS or max(column) > INSTANT_MAX_NS:
-            raise ValueError("an instant out of range")
+    if min(at) < INSTANT_MIN_NS or max(at) > INSTANT_MAX_NS:
+        raise ValueError("an instant out of range")
+    given = [value for value in columns.mono if value is not None]
+    if given and (min(given) < 0 or max(given) > MONO_MAX_NS):
+        raise ValueError("a monotonic clock out of range")
     hold = list(map(sub, replied, received))
     values: dict[int, Sequence[int]] = {
         AT: at,
@@ -262,22 +272,25 @@ def _plain(
         NUMBER: number,
         HELD: held,
         RTT: rtt,
-        HOLD: hold,
-        SENT: list(map(sub, map(add, map(add, sent, rtt), hold), returned)),
-        SPAN: list(map(sub, received, sent)),
-        BACK: list(map(sub, map(floordiv, own[:got], repeat(1000)), returned)),
     }
-    found = tuple(_column(index, values[index], sizes if index in COMMON else sizes[:answered]) for index in range(9))
-    return found, {AT: at, RTT: rtt, HELD: held}
+    if _stamped(columns):
+        values |= {
+            HOLD: hold,
+            SENT: list(map(sub, map(add, map(add, sent, rtt), hold), returned)),
+            SPAN: list(map(sub, received, sent)),
+            BACK: list(map(sub, map(floordiv, own[:got], repeat(1000)), returned)),
+        }
+    found = (_column(index, values.get(index, ()), sizes if index in COMMON else sizes[:answered]) for index in range(9))
+    return tuple(found), {AT: at, RTT: rtt, HELD: held}
 
 
 def _column(index: int, values: Sequence[int], sizes: Sequence[int]) -> Column:
     if not values:
-        return Column(1, (), ())
+        return _NOTHING
     starts = list(accumulate(sizes, initial=0))[:-1]
     if index in DELTA:
-        rest = array("q", [values[0], *map(sub, values[1:], values)])
-        firsts = [rest[start] for start in starts]
+        rest = array("q", [0, *map(planes.wrapped, map(sub, values[1:], values))])
+        firsts = [values[start] for start in starts]
         for start in starts:
             rest[start] = 0
     else:
@@ -288,9 +301,11 @@ def _column(index: int, values: Sequence[int], sizes: Sequence[int]) -> Column:
 
 def _scaled(index: int, rest: array[int], firsts: Sequence[int]) -> Column:
     """A column of what is left, divided by its greatest common divisor where clocks and round trips are coarse."""
-    scale = gcd(*rest[:16]) if index in (AT, MONO, RTT) else 1
-    if scale != 1:
+    steps = array("q", (0, *map(planes.wrapped, map(sub, firsts[1:], firsts))))
+    scale = gcd(*rest[:16], *steps) if index in (AT, MONO, RTT) else 1
+    if scale > 1:
         scale = gcd(scale, *rest)
-        if scale > 1:
-            rest = array("q", map(floordiv, rest, repeat(scale)))
-    return Column(scale or 1, tuple(firsts), planes.encode(rest))
+    if scale > 1:
+        rest = array("q", map(floordiv, rest, repeat(scale)))
+        steps = array("q", map(floordiv, steps, repeat(scale)))
+    return Column(scale or 1, firsts[0], planes.encode(steps), planes.encode(rest))

@@ -24,6 +24,7 @@ _SIZES: Final = (0, 1, 2, 4, 4, 8, 8, 8, 8)
 _CODES: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
 _SIGN: Final = bytes(255 if byte > 127 else 0 for byte in range(256))
 _BIG: Final = sys.byteorder == "big"
+_HALF: Final = 1 << 63
 
 
 def encode(numbers: array[int]) -> tuple[Plane, ...]:
@@ -76,6 +77,11 @@ def decode(planes: Sequence[Plane], count: int) -> array[int]:
     if _BIG:
         numbers.byteswap()
     return numbers
+
+
+def wrapped(number: int) -> int:
+    """`number` modulo 2^64, signed: so the differences of instants that lie centuries apart are kept."""
+    return ((number + _HALF) & (2 * _HALF - 1)) - _HALF
 
 
 @lru_cache(maxsize=64)

@@ -15,12 +15,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from hashlib import sha256
+from itertools import accumulate, compress
 from math import gcd
 from typing import Any, Final
 
 import msgspec
 
-from ledger.blocks import Block, Column, Context, Group, Pings
+from ledger.blocks import COMMON, Block, Column, Context, Group, Pings
 from ledger.codec import Control
 from ledger.entry import Observed
 from ledger.errors import Damaged
@@ -41,27 +42,33 @@ _UNREADABLE: Final = (
 )
 
 
-class GroupRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A line of the directory. Places count from 0 in the record; instants from its earliest, in the column's scale."""
-
-    context: int
-    count: int
-    first: int
-    first_step: int
-    last: int
-    last_step: int
-    rtt_us: int
-    held: int | None
-
-
 class Body(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What the body column of a record's row decodes to; `block` is opened only when a column is asked for."""
+    """What the body column of a record's row decodes to. `directory` holds a `Directory`, deflated if `whole`, the length
+    it had, is not 0; `block` is opened only when a column is asked for.
+    """
 
     count: int
+    whole: int
+    directory: bytes
+    block: msgspec.Raw
+
+
+class Directory(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The groups of a record, one number each: the context's id, the count, the places of the first and the last, their
+    instants, the last round trip and the last `held` (0 where there is none). Ids and places are differences to the one
+    before, instants count in `scale` ns from the row's origin; `gap` is the greatest of the record, in `scale`.
+    """
+
     scale: int
     gap: int
-    groups: tuple[GroupRow, ...]
-    block: msgspec.Raw
+    contexts: list[int]
+    counts: list[int]
+    firsts: list[int]
+    first_steps: list[int]
+    lasts: list[int]
+    last_steps: list[int]
+    rtts: list[int]
+    held: list[int]
 
 
 class _Stored(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -72,6 +79,7 @@ class _Stored(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 _BODY: Final = msgspec.msgpack.Decoder(Body)
+_DIRECTORY: Final = msgspec.msgpack.Decoder(Directory)
 _STORED: Final = msgspec.msgpack.Decoder(_Stored)
 _CONTEXT: Final = msgspec.msgpack.Decoder(Context)
 _OPEN: Final = msgspec.msgpack.Decoder(list[tuple[Any, ...]])
@@ -87,13 +95,17 @@ def chain_after(chain: bytes, leaf: bytes) -> bytes:
     return sha256(chain + leaf).digest()[:16]
 
 
-def deflate(plane: Plane) -> Plane:
-    """A byte plane as stored: deflated if that is shorter by an eighth."""
-    if isinstance(plane, int) or len(plane) < 16 or len(set(plane[:128])) > 88:
+def deflate(plane: Plane, *, noisy: bool = True) -> Plane:
+    """A byte plane as stored: deflated if that is shorter by an eighth. `noisy`: it may be left at a glance."""
+    if isinstance(plane, int) or len(plane) < 16 or (noisy and len(set(plane[:128])) > 88):
         return plane
-    packer = zlib.compressobj(5, zlib.DEFLATED, -12, 5)
-    packed = packer.compress(plane) + packer.flush()
+    packed = _deflated(plane)
     return packed if len(packed) * 8 <= len(plane) * 7 else plane
+
+
+def _deflated(data: bytes) -> bytes:
+    packer = zlib.compressobj(5, zlib.DEFLATED, -12, 5)
+    return packer.compress(data) + packer.flush()
 
 
 def inflate(plane: Plane, count: int) -> Plane:
@@ -109,37 +121,49 @@ def inflate(plane: Plane, count: int) -> Plane:
     return whole
 
 
-def directory(groups: Sequence[Group], numbers: Sequence[int], first: int) -> tuple[int, int, int, tuple[GroupRow, ...]]:
-    """The origin of a directory's instants, their scale, its greatest gap in that scale, and its lines."""
+def make_directory(groups: Sequence[Group], numbers: Sequence[int], first: int) -> tuple[int, Directory]:
+    """The origin of a directory's instants, and the directory. `first`: the index of the record's first entry."""
     low = min(group.first_ns for group in groups)
-    scale = gcd(*(group.first_ns - low for group in groups), *(group.last_ns - low for group in groups)) or 1
     gap = max(group.gap_ns for group in groups)
-    lines = tuple(
-        GroupRow(
-            number,
-            group.count,
-            group.first - first,
-            (group.first_ns - low) // scale,
-            group.last - first,
-            (group.last_ns - low) // scale,
-            group.rtt_us,
-            group.held,
-        )
-        for number, group in zip(numbers, groups, strict=True)
+    scale = gcd(*(group.first_ns - low for group in groups), *(group.last_ns - low for group in groups)) or 1
+    return low, Directory(
+        scale,
+        -(-gap // scale),
+        _differences(numbers),
+        [group.count for group in groups],
+        _differences([group.first - first for group in groups]),
+        [(group.first_ns - low) // scale for group in groups],
+        _differences([group.last - first for group in groups]),
+        [(group.last_ns - low) // scale for group in groups],
+        [group.rtt_us for group in groups],
+        [group.held or 0 for group in groups],
     )
-    return low, scale, -(-gap // scale), lines
+
+
+def _differences(numbers: Sequence[int]) -> list[int]:
+    return [number - before for number, before in zip(numbers, (0, *numbers), strict=False)]
 
 
 def encode_body(block: Block, numbers: Sequence[int], groups: Sequence[Group], first: int) -> tuple[int, bytes]:
     """The origin of the directory's instants and the body column. `numbers`: the ids of the block's contexts."""
     if not block.count:
-        return 0, _encode(Body(0, 1, 0, (), msgspec.Raw(_encode(_Stored((), ())))))
-    low, scale, gap, lines = directory(groups, numbers, first)
+        return 0, _encode(Body(0, 0, b"", msgspec.Raw(_encode(_Stored((), ())))))
+    low, directory = make_directory(groups, numbers, first)
+    plain = _encode(directory)
+    packed = _deflated(plain)
     columns = tuple(
-        Column(column.scale, column.firsts, tuple(deflate(plane) for plane in column.planes)) for column in block.columns
+        Column(
+            column.scale,
+            column.base,
+            tuple(deflate(plane) for plane in column.firsts),
+            tuple(deflate(plane) for plane in column.planes),
+        )
+        for column in block.columns
     )
-    stored = _Stored(tuple(deflate(plane) for plane in block.which), columns)
-    return low, _encode(Body(block.count, scale, gap, lines, msgspec.Raw(_encode(stored))))
+    stored = msgspec.Raw(_encode(_Stored(tuple(deflate(plane, noisy=False) for plane in block.which), columns)))
+    if len(packed) * 8 <= len(plain) * 7:
+        return low, _encode(Body(block.count, len(plain), packed, stored))
+    return low, _encode(Body(block.count, 0, plain, stored))
 
 
 def decode_body(data: bytes) -> Body:
@@ -150,23 +174,34 @@ def decode_body(data: bytes) -> Body:
         raise Damaged(f"a record's body does not decode: {error}") from None
 
 
+def decode_directory(body: Body) -> Directory:
+    """The directory within a body. Raises Damaged if it is none."""
+    try:
+        plain = zlib.decompressobj(-15).decompress(body.directory, body.whole) if body.whole else body.directory
+        return _DIRECTORY.decode(plain)
+    except _UNREADABLE as error:
+        raise Damaged(f"a record's directory does not decode: {error}") from None
+
+
 def decode_block(body: Body, context: Callable[[int], Context]) -> Block:
     """The block within a body. `context` gives the context with a number."""
+    if not body.count:
+        return Block(0, (), (), ())
+    directory = decode_directory(body)
     try:
         stored = _STORED.decode(body.block)
     except _UNREADABLE as error:
         raise Damaged(f"a record's columns do not decode: {error}") from None
-    contexts = tuple(context(line.context) for line in body.groups)
-    got = sum(line.count for line, kept in zip(body.groups, contexts, strict=True) if kept.answered)
-    columns = tuple(
-        Column(
-            column.scale,
-            column.firsts,
-            tuple(inflate(plane, body.count if index < 4 else got) for plane in column.planes),
-        )
-        for index, column in enumerate(stored.columns)
-    )
-    return Block(body.count, contexts, tuple(inflate(plane, body.count) for plane in stored.which), columns)
+    contexts = tuple(context(number) for number in accumulate(directory.contexts))
+    answered = [kept.answered for kept in contexts]
+    got = sum(compress(directory.counts, answered))
+    few = sum(answered)
+    columns = []
+    for index, column in enumerate(stored.columns):
+        count, kept = (body.count, len(contexts)) if index in COMMON else (got, few)
+        firsts = tuple([inflate(plane, kept) for plane in column.firsts])
+        columns.append(Column(column.scale, column.base, firsts, tuple([inflate(plane, count) for plane in column.planes])))
+    return Block(body.count, contexts, tuple(inflate(plane, body.count) for plane in stored.which), tuple(columns))
 
 
 def decode_groups(body: Body, low_ns: int, first: int, context: Callable[[int], Context]) -> list[Group]:
@@ -174,31 +209,38 @@ def decode_groups(body: Body, low_ns: int, first: int, context: Callable[[int], 
 
     `gap_ns` of each is the greatest of the record: no less than its own.
     """
-    scale = body.scale
-    gap_ns = body.gap * scale
-    result = []
-    for number, count, start, start_step, end, end_step, rtt_us, held in map(_fields, body.groups):
-        kept = context(number)
-        result.append(
-            Group(
-                kept.peer,
-                kept.link,
-                kept.reason,
-                count,
-                first + start,
-                low_ns + start_step * scale,
-                first + end,
-                low_ns + end_step * scale,
-                rtt_us,
-                gap_ns,
-                kept.feed,
-                held,
-            )
+    if not body.count:
+        return []
+    d = decode_directory(body)
+    scale = d.scale
+    gap_ns = d.gap * scale
+    return [
+        Group(
+            kept.peer,
+            kept.link,
+            kept.reason,
+            count,
+            start,
+            low_ns + start_step * scale,
+            end,
+            low_ns + end_step * scale,
+            rtt_us,
+            gap_ns,
+            kept.feed,
+            held if kept.given & 2 else None,
         )
-    return result
-
-
-_fields: Final = msgspec.structs.astuple
+        for kept, count, start, start_step, end, end_step, rtt_us, held in zip(
+            map(context, accumulate(d.contexts)),
+            d.counts,
+            map(first.__add__, accumulate(d.firsts)),
+            d.first_steps,
+            map(first.__add__, accumulate(d.lasts)),
+            d.last_steps,
+            d.rtts,
+            d.held,
+            strict=True,
+        )
+    ]
 
 
 def groups_of(block: Block, first: int, controls: Sequence[Control]) -> list[Group]:

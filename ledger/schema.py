@@ -71,7 +71,7 @@ _TRIGGERS: Final = {
     "begin select raise(abort, 'the log is append-only: open takes no update'); end",
     "open_delete": "create trigger open_delete before delete on open "
     "when not exists (select 1 from record where feed = old.feed and n = "
-    "(select max(n) from record where feed = old.feed) and last >= old.last) "
+    "(select max(n) from record where feed = old.feed) and last >= old.first) "
     "begin select raise(abort, 'the log is append-only: no record covers these open rows'); end",
     "control_taken": "create trigger control_taken before insert on control "
     "when exists (select 1 from control where feed = new.feed and idx = new.idx) "
@@ -87,7 +87,10 @@ _TRIGGERS: Final = {
 RARE: Final = "(kind < 'link.' or kind > 'link/')"
 """A condition that lets a query use the index over the few control events that are no link transitions."""
 
-_INSTANT: Final = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000000, 'unixepoch') || printf('.%09dZ', {0} % 1000000000)"
+_FRACTION: Final = "(({0} % 1000000000 + 1000000000) % 1000000000)"
+_INSTANT: Final = (
+    f"strftime('%Y-%m-%dT%H:%M:%S', ({{0}} - {_FRACTION}) / 1000000000, 'unixepoch') || printf('.%09dZ', {_FRACTION})"
+)
 _NAME: Final = "f.machine || case when f.epoch = 1 then '' else '.' || f.epoch end"
 _VIEWS: Final = {
     "event": f"""create view event as
@@ -118,7 +121,7 @@ where c.kind in ('machine.joined', 'machine.left') and json_valid(c.body)""",
 
 
 def create(path: str) -> None:
-    """Make the tables in a new, empty file. `path` must not exist, or be empty."""
+    """Make the tables in a new, empty file. `path` must not exist, or be empty. Not durable until the caller syncs it."""
     import sqlite_utils
     from sqlite_utils.migrations import Migrations
 
@@ -135,6 +138,9 @@ def create(path: str) -> None:
 
     connection = sqlite3.connect(path, isolation_level=None)
     try:
+        # Nothing here need be durable: whoever makes a file syncs it before it counts.
+        connection.execute("pragma journal_mode=memory")
+        connection.execute("pragma synchronous=off")
         connection.execute(f"pragma page_size={PAGE_BYTES}")
         connection.execute(f"pragma application_id={APPLICATION_ID}")
         migrations.apply(sqlite_utils.Database(connection))
@@ -150,16 +156,20 @@ def check(connection: sqlite3.Connection, path: str) -> None:
     Raises NotALedger, Newer or Damaged.
     """
     names = {row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")}
-    if not {"meta", "feed", "head", "control", "record"} <= names:
+    mark = connection.execute("pragma application_id").fetchone()[0]
+    whole = {"meta", "feed", "head", "control", "record"} <= names
+    if not whole and (mark != APPLICATION_ID or "meta" not in names):
         raise NotALedger(f"{path}: an SQLite database, but no ledger", hint="name a file made by meshledger")
     found = connection.execute("select value from meta where key = 'format'").fetchone()
-    if found is None or not found[0].isdigit():
+    if found is None or not found[0].isdecimal() or int(found[0]) < 1:
         raise Damaged(f"{path}: the format number is missing")
     if int(found[0]) > FORMAT:
         raise Newer(
             f"{path}: written in format {found[0]}, this program knows formats up to {FORMAT}",
             hint="install a newer meshledger",
         )
+    if not whole:
+        raise Damaged(f"{path}: tables of the ledger are missing")
     stored = dict(connection.execute("select name, sql from sqlite_master where type = 'trigger'"))
     if {name: _folded(sql) for name, sql in stored.items()} != {name: _folded(sql) for name, sql in _TRIGGERS.items()}:
         raise Damaged(f"{path}: the triggers that keep the log append-only are not as they were made")

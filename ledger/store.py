@@ -23,7 +23,7 @@ import msgspec
 
 from ledger import codec, rows
 from ledger.entry import Entry, Observed, Opaque
-from ledger.errors import Damaged, LedgerError, Refused, WrongIncarnation
+from ledger.errors import Damaged, Refused, WrongIncarnation
 from ledger.events import Event, FeedOpened
 from ledger.feeds import FeedReader, Head
 from ledger.identity import Feed, feed_id, machine_name
@@ -97,7 +97,8 @@ class Ledger:
     @property
     def incarnation(self) -> str | None:
         """The incarnation whose feeds the file holds."""
-        found = self._connection.execute("select value from meta where key = 'incarnation'").fetchone()
+        with self._said():
+            found = self._connection.execute("select value from meta where key = 'incarnation'").fetchone()
         return found[0] if found else None
 
     def close(self) -> None:
@@ -121,20 +122,24 @@ class Ledger:
             found = self._connection.execute(
                 "select id, fid, machine, epoch, incarnation, ledger_key, sum from feed order by machine, epoch, fid"
             ).fetchall()
+            # In one statement: beside a live writer, two would speak of two moments.
+            counts = "select (select count(*) from feed), (select count(*) from head)"
+            feeds, heads = self._connection.execute(counts).fetchone()
+        if feeds != heads or feeds < len(found):
+            raise Damaged(f"{self.path}: {feeds} feeds, {heads} heads: a row is missing")
+        incarnation = self.incarnation if found else None
         result = []
-        for row, fid, machine, epoch, incarnation, key, stored in found:
+        for row, fid, machine, epoch, named, key, stored in found:
             if (
-                rows.row_sum(row, fid, machine, epoch, incarnation, key) != stored
-                or feed_id(incarnation, machine, epoch, key) != fid
+                rows.row_sum(row, fid, machine, epoch, named, key) != stored
+                or feed_id(named, machine, epoch, key) != fid
+                or named != incarnation
             ):
                 raise Damaged("the feed's row is not what was written", position=str(machine))
-            feed = Feed(machine, epoch, fid, incarnation, key)
+            feed = Feed(machine, epoch, fid, named, key)
             if fid not in self._readers:
                 self._readers[fid] = FeedReader(self._connection, row, feed)
             result.append(feed)
-        heads = self._connection.execute("select count(*) from head").fetchone()[0]
-        if heads != len(found):
-            raise Damaged(f"{self.path}: {len(found)} feeds, {heads} heads: a row is missing")
         return result
 
     def feed(self, observer: str | Feed) -> Feed:
@@ -245,7 +250,7 @@ class Ledger:
         """What SQLite says within, said as one of our errors."""
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except sqlite3.Error as error:
             raise translate(error, str(self.path)) from error
 
     def _hold(self, incarnation: str, where: str) -> None:
@@ -320,15 +325,14 @@ class Ledger:
             else:
                 batch.append(Observed(instant_ns(at), event, boot, mono_ns))
         feed = observer if isinstance(observer, Feed) else self.feed(observer)
-        writer = self.add_feed(feed)
-        if not batch:
-            return Receipt(feed, writer.head.last + 1, writer.head.last)
+        known = self._writers.get(feed.id)
         try:
             with self.transaction():
-                first, last = writer.append(batch, expect, seal=seal)
-        except LedgerError as error:
-            if isinstance(error, Refused):
-                self._writers[feed.id] = writer  # nothing was touched
+                writer = self.add_feed(feed)
+                first, last = writer.append(batch, expect, seal=seal) if batch else (writer.head.last + 1, writer.head.last)
+        except Refused:
+            if known is not None:
+                self._writers[feed.id] = known  # nothing was touched
             raise
         return Receipt(feed, first, last)
 
@@ -379,6 +383,8 @@ def instant_ns(at: int | datetime) -> int:
     """An instant as nanoseconds UTC. Raises Refused for a datetime without a zone."""
     if isinstance(at, int):
         return at
+    if not isinstance(at, datetime):
+        raise Refused(f"an instant is {type(at).__name__}", hint="give an aware datetime, or whole nanoseconds UTC")
     if at.tzinfo is None:
         raise Refused(f"{at} has no zone", hint="give an aware datetime, or nanoseconds UTC")
     return (at - _EPOCH) // timedelta(microseconds=1) * 1000

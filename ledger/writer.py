@@ -89,7 +89,7 @@ class FeedWriter:
         """Append a batch within the caller's transaction; the first and the last index.
 
         `expect`: the index after which the batch belongs. If it stands there already, nothing is written. Raises
-        EventRefused, Conflict or (where other entries stand there, signed by nobody else) Conflict likewise.
+        EventRefused, or Conflict where the feed ends elsewhere or other entries stand there.
         """
         if expect is not None and expect != self.head.last:
             self.check(batch)
@@ -126,17 +126,15 @@ class FeedWriter:
         except (EventRefused, TypeError, ValueError, OverflowError, AttributeError):
             self.check(batch)  # names the culprit
             raise
-        written = self.head.last
+        written, stood = self.head.last, bool(self.tail)
         self._insert_controls(written + 1, batch)
         for record, pings in records:
             self._insert_record(record, pings)
-        if records:
-            if written > self.head.sealed - sum(record.count for record, _pings in records):
-                self._run("delete from open where feed = ?", (self.row,))
-            self._insert_open(self.head.sealed + 1, tail[start:])
-        else:
-            self._insert_open(written + 1, batch)
         self.tail = tail[start:]
+        if records and stood:
+            self._cover(written)
+        begin = max(written, self.head.sealed) + 1
+        self._insert_open(begin, self.tail[begin - self.head.sealed - 1 :])
         self._set_head(last=written + len(batch))
 
     def _due(self, tail: Sequence[Observed], start: int) -> int:
@@ -165,15 +163,16 @@ class FeedWriter:
             record, pings = self._make(self.head.sealed + 1, self.tail)
             self._insert_record(record, pings)
             self.tail = self.tail[record.count :]
-        self._run("delete from open where feed = ?", (self.row,))
+        self._cover(self.head.last)
         self._set_head(last=self.head.last)
         return True
 
     def take(self, record: codec.Record) -> None:
         """Take in a record that the feed's origin sealed, within the caller's transaction. It begins where the sealed
-        part ends, and covers nothing of the open part, or all of it.
+        part ends, and may cover a part of the open entries, or more than all of them.
 
-        Raises Damaged if it is not what its entries make, Forked if it contradicts an open entry.
+        Raises Damaged if it is not what its entries make or holds what no append would take, Forked if it contradicts
+        an open entry.
         """
         if record.first != self.head.sealed + 1:
             raise Damaged(
@@ -181,7 +180,14 @@ class FeedWriter:
                 position=self.feed.name,
             )
         entries = codec.open_record(record)
-        made, pings = codec.arrange_record(record.first, entries)
+        try:
+            made, pings = codec.arrange_record(record.first, entries)
+            self._check_texts(made.pings.contexts)
+            for entry in entries:
+                if entry.event.__class__ not in _PINGS:
+                    codec.check(entry, "an entry")
+        except (EventRefused, TypeError, ValueError, OverflowError) as error:
+            raise Damaged(f"a record that no ledger would write: {error}", position=self.feed.at(record.first)) from None
         if made != record:
             raise Damaged("a record that its own entries do not make", position=self.feed.at(record.first))
         for index, (mine, theirs) in enumerate(zip(self.tail, entries, strict=False), record.first):
@@ -192,9 +198,8 @@ class FeedWriter:
         self._insert_controls(held + 1, entries[held - self.head.sealed :])
         self._insert_record(record, pings)
         if self.tail:
-            self._run("delete from open where feed = ?", (self.row,))
             self.tail = self.tail[record.count :]
-            self._insert_open(self.head.sealed + 1, self.tail)
+            self._cover(held)
         self._set_head(last=max(last, held))
 
     # Rows.
@@ -223,6 +228,16 @@ class FeedWriter:
             found.append((*columns, rows.row_sum(*columns)))
         if found:
             self._many("insert into control values (?, ?, ?, ?, ?, ?, ?, ?, ?)", found)
+
+    def _cover(self, last: int) -> None:
+        """Take away the open rows that begin within the sealed part. What of them goes beyond it, up to index `last` at
+        most, stands in rows anew; rows that begin beyond it stay.
+        """
+        sealed = self.head.sealed
+        self._run("delete from open where feed = ? and first <= ?", (self.row, sealed))
+        kept = self._run("select min(first) from open where feed = ?", (self.row,)).fetchone()[0]
+        until = last if kept is None else kept - 1
+        self._insert_open(sealed + 1, self.tail[: max(0, until - sealed)])
 
     def _insert_open(self, first: int, batch: Sequence[Observed]) -> None:
         """Runs of pings, a row each; control entries stand in their own rows."""

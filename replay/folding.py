@@ -27,7 +27,7 @@ def fold_record(state: FeedState, reader: FeedReader, record: RecordRow, timelin
                 opened.append(reader.pings(record, controls))
             return pings_to(peer, reader, opened[0])
 
-        if state.apply_groups(record.first, record.last, record.high_ns, controls, groups, unfold):
+        if state.apply_groups(record.first, record.last, record.high_ns, controls, groups, unfold=unfold):
             return
     for entry in reader.entries_of(record, timeline):
         state.apply(entry)
@@ -54,7 +54,7 @@ def fold_until(state: FeedState, reader: FeedReader, record: RecordRow, timeline
     def unfold(peer: str) -> Iterator[Entry]:
         return (entry for entry in pings_to(peer, reader, pings) if entry.index <= last)
 
-    if not state.apply_groups(record.first, last, last_ns, controls, groups, unfold):
+    if not state.apply_groups(record.first, last, last_ns, controls, groups, unfold=unfold):
         for entry in reader.entries_of(record, timeline):
             if entry.index > last:
                 return
@@ -64,6 +64,4 @@ def fold_until(state: FeedState, reader: FeedReader, record: RecordRow, timeline
 def pings_to(peer: str, reader: FeedReader, pings: Pings) -> Iterator[Entry]:
     """The pings to one peer in a record, ascending, with wall clocks for effective instants."""
     for index, observed in pings.to(peer):
-        yield Entry(
-            reader.feed, index, observed.at_ns, observed.event, observed.boot, observed.mono_ns, observed.at_ns
-        )
+        yield Entry(reader.feed, index, observed.at_ns, observed.event, observed.boot, observed.mono_ns, observed.at_ns)

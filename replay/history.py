@@ -25,9 +25,9 @@ from ledger.store import instant_ns
 from projections.cluster import Cluster
 from projections.feed_state import FeedState
 from replay.folding import fold_record, fold_until
-from replay.merge import Union
 from replay.moments import Anchors, parse_moment
 from replay.snapshots import Snapshots
+from replay.union import Union
 
 
 class History:
@@ -76,25 +76,21 @@ class History:
 
     def feed_end_ns(self, feed: Feed) -> int:
         """The effective instant of a feed's last entry."""
-        last = self._last(feed)
-        if not last:
-            return 0
         reader = self.reader(feed)
         head = reader.head()
-        if last == head.sealed and head.peak_ns is not None and not reader.timeline().stretches:
+        if not head.last:
+            return 0
+        if head.last == head.sealed and head.peak_ns is not None and not reader.timeline().stretches:
             return head.peak_ns
-        return next(iter(self.entries(feed, last - 1, last))).effective_ns
+        return next(iter(reader.entries(head.last - 1, head.last))).effective_ns
 
-    def _last(self, feed: Feed) -> int:
-        """The last index of a feed that stands."""
-        last = self.reader(feed).head().last
-        fork = self.contradicted.get(feed.id)
-        return min(last, fork.index - 1) if fork is not None else last
+    def last(self, feed: Feed) -> int:
+        """The index of the last entry of a feed that stands."""
+        return self.reader(feed).head().last
 
     def entries(self, feed: Feed, after: int = 0, until: int | None = None) -> Iterator[Entry]:
         """The entries of a feed that stand, with indexes in (after, until]."""
-        last = self._last(feed)
-        return self.reader(feed).entries(after, last if until is None else min(until, last))
+        return self.reader(feed).entries(after, until)
 
     def at(self, moment: int | datetime | str | Position) -> Cluster:
         """The state at a moment: nanoseconds UTC, an aware datetime, a position (that entry applied), or text in the
@@ -162,7 +158,7 @@ class History:
             raise Refused(f"{parsed}: two feeds have that name", hint=f"say {spelled}")
         for entry in self.entries(meant[0], parsed.index - 1, parsed.index) if parsed.index else ():
             return entry
-        raise NotCovered(f"{parsed}: {meant[0].name} holds #1 to #{self._last(meant[0])}")
+        raise NotCovered(f"{parsed}: {meant[0].name} holds #1 to #{self.last(meant[0])}")
 
     def state(self, feed: Feed, at_ns: int) -> FeedState:
         """One feed's fold, cut at `at_ns`."""
@@ -174,10 +170,8 @@ class History:
         if saved is not None:
             n, basis, found = saved
             chain = record.prior if record is not None and n == whole else reader.record(n).chain
-            if chain == basis and found.entries <= self._last(feed):
+            if chain == basis:
                 state, after = found, n
-        if feed.id in self.contradicted:
-            return self._until_fork(state, feed, after, whole, at_ns)
         if after < whole:
             for passed in reader.records(after, whole):
                 fold_record(state, reader, passed, timeline)
@@ -190,24 +184,10 @@ class History:
                 state.apply(entry)
         return state
 
-    def _until_fork(self, state: FeedState, feed: Feed, after: int, whole: int, at_ns: int) -> FeedState:
-        """A contradicted feed's fold: what stands ends before the fork, wherever its records end."""
-        reader, last = self.reader(feed), self._last(feed)
-        timeline = reader.timeline()
-        for passed in reader.records(after, whole) if after < whole else ():
-            if passed.last > last:
-                break
-            fold_record(state, reader, passed, timeline)
-        for entry in self.entries(feed, state.entries):
-            if entry.effective_ns > at_ns:
-                break
-            state.apply(entry)
-        return state
-
     def _saved(self, feed: Feed, reader: FeedReader, whole: int) -> tuple[int, bytes, FeedState] | None:
         if not self._use_snapshots:
             return None
-        path = self._union.path(feed)
+        path = self._union.ledger(feed).path
         snapshots = self._snapshots.get(str(path))
         if snapshots is None:
             snapshots = self._snapshots[str(path)] = Snapshots(path)
@@ -215,7 +195,7 @@ class History:
 
     def _resumes(self, feed: Feed, state: FeedState, at_ns: int) -> bool:
         """Whether the entry after the cut is a `node.started` that no `node.stopped` announced."""
-        if state.lifecycle == "stopped" or at_ns - state.last_ns < state.silent_ns // 4 or state.entries >= self._last(feed):
+        if state.lifecycle == "stopped" or at_ns - state.last_ns < state.silent_ns // 4 or state.entries >= self.last(feed):
             return False
         following = self.reader(feed).controls(state.entries + 1, state.entries + 1)
         return bool(following) and following[0].kind == "node.started"
@@ -227,7 +207,7 @@ class History:
         streams = []
         for feed in self.feeds if feeds is None else feeds:
             reader = self.reader(feed)
-            first, last = reader.cut(since_ns - 1), min(reader.cut(until_ns - 1), self._last(feed))
+            first, last = reader.cut(since_ns - 1), reader.cut(until_ns - 1)
             if first < last:
                 streams.append(self.entries(feed, first, last))
         if len(streams) == 1:

@@ -33,6 +33,7 @@ EVERY_RECORDS: Final = 2
 """Measured (tests/bench): every record costs room, every fourth makes a moment dearer than the goal."""
 
 _DECIDING: Final = (
+    "ledger.planes",
     "ledger.blocks", "ledger.codec", "ledger.entry", "ledger.events", "ledger.instants", "ledger.rows", "projections.acts",
     "projections.feed_state", "projections.links", "projections.pings", "projections.records", "replay.folding",
     "replay.snapshots",
