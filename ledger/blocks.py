@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, pairwise, repeat
 from operator import add, itemgetter, mul, sub
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -73,7 +73,7 @@ class Block(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class Group(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What the pings of one context within a record amount to. `reason` is None if they were answered; `first`, `last`
     are entry indexes, `rtt_us` and `held` those of the last. `gap_ns` is no less than the greatest time between two
-    neighbouring pings to the peer in the record, whatever their contexts.
+    neighbouring pings to the peer within the group and those groups of the peer that overlap with it.
     """
 
     peer: str
@@ -95,12 +95,13 @@ class Pings:
     record's first entry, `controls` the indexes of its control entries, ascending: they lie between the pings.
     """
 
-    __slots__ = ("_cache", "_mono", "_order", "block", "controls", "count", "first", "sizes", "starts", "which")
+    __slots__ = ("_ahead", "_cache", "_mono", "_order", "block", "controls", "count", "first", "sizes", "starts", "which")
 
     def __init__(self, block: Block, first: int, controls: Sequence[int], sizes: list[int] | None = None) -> None:
         self.block = block
         self.first = first
         self.controls = controls
+        self._ahead = [control - first - place for place, control in enumerate(controls)]
         self.count = block.count
         if len(block.which) == 1 and isinstance(block.which[0], bytes) and len(block.contexts) <= 128:
             self.which: Sequence[int] = block.which[0]
@@ -135,6 +136,8 @@ class Pings:
         found = self._cache.get(index)
         if found is not None:
             return found
+        if not self.count:
+            return ()
         stored = self.block.columns[index]
         contexts = self.block.contexts
         kept = len(contexts) if index in COMMON else sum(context.answered for context in contexts)
@@ -175,12 +178,7 @@ class Pings:
 
     def index(self, place: int) -> int:
         """The entry index of the ping at `place` in the order of the feed."""
-        index = self.first + place
-        for control in self.controls:
-            if control > index:
-                break
-            index += 1
-        return index
+        return self.first + place + bisect_right(self._ahead, place)
 
     def groups(self, until: int | None = None) -> list[Group]:
         """One group a context, of the pings whose instant is at most `until` ns (all, if None).
@@ -195,40 +193,29 @@ class Pings:
             ends = [bisect_right(at, until, start, end) for start, end in pairwise(starts)]
             total = sum(map(sub, ends, starts))
         find, rfind = _finders(self.which)
-        gaps = self._gaps(at, ends)
-        plain = not self.controls
-        result = []
-        for number, (context, start, end) in enumerate(zip(self.block.contexts, starts, ends, strict=False)):
-            if start == end:
-                continue
-            opening, closing = find(number, 0, total), rfind(number, 0, total)
-            result.append(
-                Group(
-                    context.peer,
-                    context.link,
-                    context.reason,
-                    end - start,
-                    self.first + opening if plain else self.index(opening),
-                    at[start],
-                    self.first + closing if plain else self.index(closing),
-                    at[end - 1],
-                    rtt[end - 1] if context.answered else 0,
-                    gaps[context.peer],
-                    context.feed,
-                    held[end - 1] if context.given & 2 else None,
-                )
+        parts = [
+            _Part(context, start, end, self.index(find(number, 0, total)), self.index(rfind(number, 0, total)))
+            for number, (context, start, end) in enumerate(zip(self.block.contexts, starts, ends, strict=False))
+            if start < end
+        ]
+        gaps = _gaps(parts, at)
+        return [
+            Group(
+                part.context.peer,
+                part.context.link,
+                part.context.reason,
+                part.end - part.start,
+                part.first,
+                at[part.start],
+                part.last,
+                at[part.end - 1],
+                rtt[part.end - 1] if part.context.answered else 0,
+                gap_ns,
+                part.context.feed,
+                held[part.end - 1] if part.context.given & 2 else None,
             )
-        return result
-
-    def _gaps(self, at: Sequence[int], ends: Sequence[int]) -> dict[str, int]:
-        """By peer, the greatest time between two neighbouring pings to it, whatever their contexts."""
-        found: dict[str, Sequence[int]] = {}
-        for context, start, end in zip(self.block.contexts, self.starts, ends, strict=False):
-            if context.peer in found:
-                found[context.peer] = sorted([*found[context.peer], *at[start:end]])
-            else:
-                found[context.peer] = at[start:end]
-        return {peer: max(map(sub, walls[1:], walls), default=0) for peer, walls in found.items()}
+            for part, gap_ns in zip(parts, gaps, strict=True)
+        ]
 
     def observed(self, number: int) -> Iterator[Observed]:
         """The pings of context `number`, in order."""
@@ -284,6 +271,39 @@ class Pings:
 def _may_wrap(column: Column) -> bool:
     """Whether a difference in this column may have been taken modulo 2^64: then it is 2^62 or more."""
     return column.scale.bit_length() + 8 * max(len(column.planes), len(column.firsts)) > 62
+
+
+class _Part(NamedTuple):
+    """A context's pings in a block: their places in the order of contexts, their first and last entry index."""
+
+    context: Context
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+def _gaps(parts: Sequence[_Part], at: Sequence[int]) -> list[int]:
+    """For each part the greatest time between two neighbouring pings to its peer, within the run of overlapping parts of
+    that peer that it belongs to.
+    """
+    if len({part.context.peer for part in parts}) == len(parts):
+        return [max(map(sub, at[p.start + 1 : p.end], at[p.start : p.end]), default=0) for p in parts]
+    found = [0] * len(parts)
+    order = sorted(range(len(parts)), key=lambda number: (parts[number].context.peer, parts[number].first))
+    run: list[int] = []
+    reached = 0
+    for number in [*order, -1]:
+        part = parts[number]
+        if run and (number < 0 or part.context.peer != parts[run[0]].context.peer or part.first > reached):
+            walls = sorted(chain.from_iterable(at[parts[each].start : parts[each].end] for each in run))
+            gap_ns = max(map(sub, walls[1:], walls), default=0)
+            for each in run:
+                found[each] = gap_ns
+            run, reached = [], 0
+        run.append(number)
+        reached = max(reached, part.last)
+    return found
 
 
 def _finders(which: Sequence[int]) -> tuple[Any, Any]:

@@ -56,11 +56,11 @@ class Body(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class Directory(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The groups of a record, one number each: the context's id, the count, the places of the first and the last, their
     instants, the last round trip and the last `held` (0 where there is none). Ids and places are differences to the one
-    before, instants count in `scale` ns from the row's origin; `gap` is the greatest of the record, in `scale`.
+    before, instants count in `scale` ns from the row's origin; gaps count in `coarse` ns, rounded up.
     """
 
     scale: int
-    gap: int
+    coarse: int
     contexts: list[int]
     counts: list[int]
     firsts: list[int]
@@ -69,6 +69,7 @@ class Directory(msgspec.Struct, frozen=True, gc=False, array_like=True):
     last_steps: list[int]
     rtts: list[int]
     held: list[int]
+    gaps: list[int]
 
 
 class _Stored(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -124,11 +125,11 @@ def inflate(plane: Plane, count: int) -> Plane:
 def make_directory(groups: Sequence[Group], numbers: Sequence[int], first: int) -> tuple[int, Directory]:
     """The origin of a directory's instants, and the directory. `first`: the index of the record's first entry."""
     low = min(group.first_ns for group in groups)
-    gap = max(group.gap_ns for group in groups)
+    coarse = max(group.gap_ns for group in groups) // 100 + 1
     scale = gcd(*(group.first_ns - low for group in groups), *(group.last_ns - low for group in groups)) or 1
     return low, Directory(
         scale,
-        -(-gap // scale),
+        coarse,
         _differences(numbers),
         [group.count for group in groups],
         _differences([group.first - first for group in groups]),
@@ -137,6 +138,7 @@ def make_directory(groups: Sequence[Group], numbers: Sequence[int], first: int) 
         [(group.last_ns - low) // scale for group in groups],
         [group.rtt_us for group in groups],
         [group.held or 0 for group in groups],
+        [-(-group.gap_ns // coarse) for group in groups],
     )
 
 
@@ -207,13 +209,13 @@ def decode_block(body: Body, context: Callable[[int], Context]) -> Block:
 def decode_groups(body: Body, low_ns: int, first: int, context: Callable[[int], Context]) -> list[Group]:
     """The directory as groups. `low_ns`: the origin of its instants, `first`: the index of the record's first entry.
 
-    `gap_ns` of each is the greatest of the record: no less than its own.
+    `gap_ns` of each is rounded up.
     """
     if not body.count:
         return []
     d = decode_directory(body)
     scale = d.scale
-    gap_ns = d.gap * scale
+    coarse = d.coarse
     return [
         Group(
             kept.peer,
@@ -225,11 +227,11 @@ def decode_groups(body: Body, low_ns: int, first: int, context: Callable[[int], 
             end,
             low_ns + end_step * scale,
             rtt_us,
-            gap_ns,
+            gap * coarse,
             kept.feed,
             held if kept.given & 2 else None,
         )
-        for kept, count, start, start_step, end, end_step, rtt_us, held in zip(
+        for kept, count, start, start_step, end, end_step, rtt_us, held, gap in zip(
             map(context, accumulate(d.contexts)),
             d.counts,
             map(first.__add__, accumulate(d.firsts)),
@@ -238,6 +240,7 @@ def decode_groups(body: Body, low_ns: int, first: int, context: Callable[[int], 
             d.last_steps,
             d.rtts,
             d.held,
+            d.gaps,
             strict=True,
         )
     ]
