@@ -14,7 +14,7 @@ No I/O, nothing that knows SQLite.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, pairwise, repeat
 from operator import add, itemgetter, mul, sub
 from typing import Any, Final, NamedTuple
@@ -95,10 +95,32 @@ class Pings:
     record's first entry, `controls` the indexes of its control entries, ascending: they lie between the pings.
     """
 
-    __slots__ = ("_ahead", "_cache", "_mono", "_order", "block", "controls", "count", "first", "sizes", "starts", "which")
+    __slots__ = (
+        "_ahead",
+        "_cache",
+        "_mono",
+        "_open",
+        "_order",
+        "block",
+        "controls",
+        "count",
+        "first",
+        "sizes",
+        "starts",
+        "which",
+    )
 
-    def __init__(self, block: Block, first: int, controls: Sequence[int], sizes: list[int] | None = None) -> None:
+    def __init__(
+        self,
+        block: Block,
+        first: int,
+        controls: Sequence[int],
+        sizes: list[int] | None = None,
+        inflate: Callable[[Plane, int], Plane] | None = None,
+    ) -> None:
+        """`inflate` opens the planes of the columns, where they are still as they were stored."""
         self.block = block
+        self._open = inflate
         self.first = first
         self.controls = controls
         self._ahead = [control - first - place for place, control in enumerate(controls)]
@@ -142,8 +164,8 @@ class Pings:
         contexts = self.block.contexts
         kept = len(contexts) if index in COMMON else sum(context.answered for context in contexts)
         count = self.starts[kept]
-        numbers: Iterable[int] = planes.decode(stored.planes, count)
-        steps: Iterable[int] = planes.decode(stored.firsts, kept)
+        numbers: Iterable[int] = planes.decode(self._opened(stored.planes, count), count)
+        steps: Iterable[int] = planes.decode(self._opened(stored.firsts, kept), kept)
         if stored.scale != 1:
             numbers = map(mul, numbers, repeat(stored.scale))
             steps = map(mul, steps, repeat(stored.scale))
@@ -216,6 +238,72 @@ class Pings:
             )
             for part, gap_ns in zip(parts, gaps, strict=True)
         ]
+
+    def _opened(self, stored: tuple[Plane, ...], count: int) -> tuple[Plane, ...]:
+        return stored if self._open is None else tuple([self._open(plane, count) for plane in stored])
+
+    def groups_until(self, until: int, whole: Sequence[Group]) -> list[Group]:
+        """What `groups(until)` gives, but for gaps, which are those of `whole`: all groups of the block. It decodes no more
+        than it must: a moment within a record is asked for often.
+        """
+        stored = self.block.columns[AT]
+        contexts, starts = self.block.contexts, self.starts
+        kept = len(contexts)
+        sums = list(accumulate(planes.decode(self._opened(stored.planes, self.count), self.count)))
+        firsts = accumulate(planes.decode(self._opened(stored.firsts, kept), kept))
+        target = (until - stored.base) // stored.scale
+        shifts = list(map(sub, firsts, map(sums.__getitem__, starts)))
+        ends = [
+            bisect_right(sums, target - shift, start, end) for shift, start, end in zip(shifts, starts, starts[1:], strict=False)
+        ]
+        total = sum(ends) - sum(starts[:-1])
+        rfind = _finders(self.which)[1]
+        answered = sum(context.answered for context in contexts)
+        rtts = self._least(RTT, starts[answered], answered)
+        held, told = self._along(HELD, self.count, kept)
+        result = []
+        for number, (group, start, end) in enumerate(zip(whole, starts, ends, strict=False)):
+            if end == start:
+                continue
+            if end == starts[number + 1]:
+                result.append(group)
+                continue
+            context = contexts[number]
+            result.append(
+                Group(
+                    group.peer,
+                    group.link,
+                    group.reason,
+                    end - start,
+                    group.first,
+                    group.first_ns,
+                    self.index(rfind(number, 0, total)),
+                    stored.base + (shifts[number] + sums[end - 1]) * stored.scale,
+                    rtts(number, end - 1) if context.answered else 0,
+                    group.gap_ns,
+                    group.feed,
+                    told[number] + sum(held[start + 1 : end]) if context.given & GIVEN["held"] else None,
+                )
+            )
+        return result
+
+    def _along(self, index: int, count: int, kept: int) -> tuple[Sequence[int], list[int]]:
+        """A column of differences of scale 1, and the value that each context begins with."""
+        stored = self.block.columns[index]
+        steps = accumulate(planes.decode(self._opened(stored.firsts, kept), kept))
+        return planes.decode(self._opened(stored.planes, count), count), [stored.base + step for step in steps]
+
+    def _least(self, index: int, count: int, kept: int) -> Callable[[int, int], int]:
+        """A function that gives single values of a column of excesses: of context `number`, at a place."""
+        stored = self.block.columns[index]
+        opened = self._opened(stored.planes, count)
+        steps = list(accumulate(planes.decode(self._opened(stored.firsts, kept), kept)))
+
+        def value(number: int, place: int) -> int:
+            low = bytes([plane & 255 if isinstance(plane, int) else plane[place] for plane in opened])
+            return stored.base + (steps[number] + int.from_bytes(low, "little", signed=True)) * stored.scale
+
+        return value
 
     def observed(self, number: int) -> Iterator[Observed]:
         """The pings of context `number`, in order."""

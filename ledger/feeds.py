@@ -12,9 +12,9 @@ takes the head first, and never reads past it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -22,9 +22,10 @@ from ledger import codec, rows
 from ledger.blocks import AT, Context, Group, Pings
 from ledger.entry import Entry, Observed
 from ledger.errors import Damaged
+from ledger.events import KINDS
 from ledger.identity import Feed
 from ledger.instants import Disowned, adjusted, disowned
-from ledger.opening import translate
+from ledger.opening import SPOKEN, translate
 from ledger.schema import RARE
 
 _RECORD: Final = (
@@ -34,12 +35,19 @@ _RECORD: Final = (
 _CONTROL: Final = "select feed, idx, at_ns, boot, mono_ns, kind, v, body, sum from control"
 _PAGE: Final = 256
 """Contexts are read by pages of so many; a record's contexts are mostly neighbours."""
+_T = TypeVar("_T")
 _STEPS: Final = ("node.started", "clock.stepped")
+
+
+_encode_kinds: Final = msgspec.msgpack.Encoder(order="sorted").encode
+_KINDS: Final = msgspec.msgpack.Decoder(dict[str, int])
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
     """How far a feed goes: sealed records, the last entry they cover, the last entry of all; `peak_ns` the latest wall
-    clock that the records saw, `chain` and `frontier` (of the Merkle tree) after them, `contexts` how many are named.
+    clock that the records saw, `chain` and `frontier` (of the Merkle tree) after them, `contexts` how many are named;
+    `kinds` how many control entries of each rare kind there are, `evidence` how many rows hold branches: so that what is
+    found by an index is known to be all.
     """
 
     records: int = 0
@@ -49,6 +57,23 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     chain: bytes = rows.CHAIN_START
     frontier: bytes = b""
     contexts: int = 0
+    kinds: bytes = _encode_kinds({})
+    evidence: int = 0
+
+    def with_kinds(self, kinds: Iterable[str]) -> Head:
+        """The head once control entries of these kinds stand as well."""
+        rare = [kind for kind in kinds if kind in KINDS and not kind.startswith("link.")]
+        if not rare:
+            return self
+        counts = _KINDS.decode(self.kinds)
+        for kind in rare:
+            counts[kind] = counts.get(kind, 0) + 1
+        return msgspec.structs.replace(self, kinds=_encode_kinds(counts))
+
+    def count_of(self, kinds: Iterable[str]) -> int:
+        """How many control entries of these kinds, known ones and none of them `link.`, the feed has."""
+        counts = _KINDS.decode(self.kinds)
+        return sum(counts.get(kind, 0) for kind in kinds)
 
 
 class RecordRow(msgspec.Struct, frozen=True, gc=False):
@@ -95,8 +120,11 @@ class Timeline(msgspec.Struct, frozen=True, gc=False):
 class FeedReader:
     """One feed of one open ledger file. `row` is its row id there."""
 
-    def __init__(self, connection: sqlite3.Connection, row: int, feed: Feed) -> None:
+    def __init__(self, connection: sqlite3.Connection, row: int, feed: Feed, *, own: bool = False) -> None:
+        """`own`: this very connection writes, so nothing that may change is kept from one question to the next."""
         self._connection = connection
+        self._own = own
+        self._head: tuple[int, Head] | None = None
         self.row = row
         self.feed = feed
         self._pages: dict[int, dict[int, Context]] = {}
@@ -105,15 +133,16 @@ class FeedReader:
     def _rows(self, sql: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
         """The rows of a query, as they come. What SQLite says against them is said as one of our errors."""
         try:
-            yield from self._connection.execute(sql, values)
-        except sqlite3.Error as error:
+            for found in self._connection.execute(sql, values):  # noqa: UP028 - `yield from` would close a cursor too late
+                yield found
+        except SPOKEN as error:
             raise translate(error, self.feed.name) from error
 
     def _row(self, sql: str, values: Sequence[object]) -> tuple[Any, ...] | None:
         """The first row of a query, or None."""
         try:
             found: tuple[Any, ...] | None = self._connection.execute(sql, values).fetchone()
-        except sqlite3.Error as error:
+        except SPOKEN as error:
             raise translate(error, self.feed.name) from error
         return found
 
@@ -121,12 +150,18 @@ class FeedReader:
 
     def head(self) -> Head:
         """How far the feed goes now."""
-        found = self._row(
-            "select records, sealed, last, peak_ns, chain, frontier, contexts, sum from head where feed = ?", (self.row,)
-        )
+        version = 0
+        if not self._own:
+            version = (self._row("pragma data_version", ()) or (0,))[0]
+            if self._head is not None and self._head[0] == version:
+                return self._head[1]
+        query = "select records, sealed, last, peak_ns, chain, frontier, contexts, kinds, evidence, sum from head"
+        found = self._row(f"{query} where feed = ?", (self.row,))
         if found is None or rows.row_sum(self.row, *found[:-1]) != found[-1]:
             raise self.damaged("the feed's head row is not what was written", 0)
-        return Head(*found[:-1])
+        head = Head(*found[:-1])
+        self._head = version, head
+        return head
 
     def damaged(self, what: str, index: int) -> Damaged:
         """The error for something at or near entry `index` of this feed."""
@@ -159,9 +194,7 @@ class FeedReader:
     def _record(self, found: tuple[Any, ...]) -> RecordRow:
         record = RecordRow(*found)
         if rows.row_sum(*found[:14], found[15]) != record.sum or record.feed != self.row:
-            raise self.damaged(
-                f"record {record.n} is not what was written", record.first if type(record.first) is int else 0
-            )
+            raise self.damaged(f"record {record.n} is not what was written", record.first if type(record.first) is int else 0)
         return record
 
     def holding(self, index: int) -> RecordRow | None:
@@ -221,25 +254,37 @@ class FeedReader:
         found = self._rows(f"{_CONTROL} where feed = ? and idx between ? and ? order by idx", (self.row, first, last))
         return [self._control(row) for row in found]
 
-    def _control(self, found: tuple[Any, ...]) -> Entry:
+    def _control_row(self, found: tuple[Any, ...]) -> tuple[int, int, int | None, int | None, str, int, bytes]:
+        """Index, clocks, kind, version and stored form of a control entry, once its row has been checked."""
         feed, index, at_ns, boot, mono_ns, kind, version, body, stored = found
         if rows.row_sum(*found[:-1]) != stored or feed != self.row:
             raise self.damaged("the entry is not what was written", index if type(index) is int else 0)
-        raw = body.encode() if isinstance(body, str) else body
+        return index, at_ns, boot, mono_ns, kind, version, body.encode() if isinstance(body, str) else body
+
+    def _control(self, found: tuple[Any, ...]) -> Entry:
+        index, at_ns, boot, mono_ns, kind, version, raw = self._control_row(found)
         return Entry(self.feed, index, at_ns, codec.decode_event(kind, version, raw), boot, mono_ns, at_ns)
 
     def rare(self, kinds: Sequence[str], until: int | None = None) -> list[Entry]:
         """The entries of these kinds (none of them `link.` or `ping.`), ascending; `effective_ns` is the wall clock."""
+        head = self.head()
         marks = ", ".join("?" * len(kinds))
-        found = self._rows(
-            f"{_CONTROL} where feed = ? and {RARE} and kind in ({marks}) and idx <= ? order by idx",
-            (self.row, *kinds, 2**62 if until is None else until),
+        found = list(
+            self._rows(
+                f"{_CONTROL} where feed = ? and {RARE} and kind in ({marks}) and idx <= ? order by idx",
+                (self.row, *kinds, head.last),
+            )
         )
-        return [self._control(row) for row in found]
+        if len(found) != head.count_of(kinds):
+            raise self.damaged("control entries are missing from the index of kinds", 0)
+        return [self._control(row) for row in found if until is None or row[1] <= until]
 
     def controls_of(self, record: RecordRow) -> list[Entry]:
         """The control entries of a record: exactly as many as its pings leave places for."""
         found = self.controls(record.first, record.last) if record.pings <= record.last - record.first else []
+        return self._all_controls(record, found)
+
+    def _all_controls(self, record: RecordRow, found: list[_T]) -> list[_T]:
         if len(found) + record.pings != record.last - record.first + 1:
             raise self.damaged(f"record {record.n} lacks control events, or has too many", record.first)
         return found
@@ -251,24 +296,22 @@ class FeedReader:
     def pings(self, record: RecordRow, controls: Sequence[Entry]) -> Pings:
         """The pings of a record, opened."""
         try:
-            block = rows.decode_block(record.body(), self.context)
-            return Pings(block, record.first, [entry.index for entry in controls])
+            block = rows.decode_block(record.body(), self.context, opened=False)
+            return Pings(block, record.first, [entry.index for entry in controls], inflate=rows.inflate)
         except Damaged as error:
             raise self.damaged(error.message, record.first) from None
 
     def canonical(self, record: RecordRow) -> codec.Record:
-        """The record as its leaf covers it."""
+        """The record as its leaf covers it: control events as they are stored, whatever is made of them today."""
+        first, last = record.first, record.last
         controls = []
-        for entry in self.controls_of(record):
-            event = entry.event
-            raw, version = codec.encode_event(event), codec.version_of(event)
-            controls.append(
-                codec.Control(
-                    entry.index - record.first, entry.at_ns, entry.boot, entry.mono_ns, event.kind, version, raw
-                )
-            )
+        if record.pings <= last - first:
+            query = f"{_CONTROL} where feed = ? and idx between ? and ? order by idx"
+            for found in self._rows(query, (self.row, first, last)):
+                index, at_ns, boot, mono_ns, kind, version, raw = self._control_row(found)
+                controls.append(codec.Control(index - first, at_ns, boot, mono_ns, kind, version, raw))
         block = rows.decode_block(record.body(), self.context)
-        return codec.Record(codec.RECORD_FORMAT, record.first, record.last - record.first + 1, tuple(controls), block)
+        return codec.Record(codec.RECORD_FORMAT, first, last - first + 1, tuple(self._all_controls(record, controls)), block)
 
     def observed(self, record: RecordRow) -> list[Observed]:
         """The entries of a record without their places."""
@@ -291,9 +334,7 @@ class FeedReader:
         walls = [entry.at_ns for entry in observed]
         if timeline.stretches:
             walls = adjusted(walls, first, timeline.stretches)
-        effective = list(accumulate(walls, max) if before is None else accumulate(walls, max, initial=before))[
-            -len(walls) :
-        ]
+        effective = list(accumulate(walls, max) if before is None else accumulate(walls, max, initial=before))[-len(walls) :]
         feed = self.feed
         return [
             Entry(feed, index, o.at_ns, o.event, o.boot, o.mono_ns, instant, number)
@@ -366,9 +407,10 @@ class FeedReader:
 
     def timeline(self) -> Timeline:
         """What was disowned, as known now."""
-        steps = [(entry.index, entry.at_ns) for entry in self.rare(_STEPS)]
-        if self._timeline is not None and self._timeline[0] == len(steps) and not self._timeline[1].peaks:
+        count = self.head().count_of(_STEPS)
+        if self._timeline is not None and self._timeline[0] == count and not self._timeline[1].peaks:
             return self._timeline[1]
+        steps = [(entry.index, entry.at_ns) for entry in self.rare(_STEPS)]
         stretches = tuple(disowned(steps, self._wall_reader())) if steps else ()
         timeline = Timeline(stretches, tuple(self._peaks(stretches)) if stretches else ())
         self._timeline = (len(steps), timeline)
@@ -377,17 +419,15 @@ class FeedReader:
     def _wall_reader(self) -> Any:
         """A function that gives the wall clock of entry i, keeping the stretch it read last."""
         held: dict[int, int] = {}
-        whole: list[int] = []
 
         def wall(index: int) -> int:
-            if index not in held:
+            while index not in held:
                 record = self.holding(index)
-                if record is None:
-                    head, observed = self._open_rows()
-                    held.update(zip(range(head.sealed + 1, head.last + 1), [o.at_ns for o in observed], strict=True))
-                else:
-                    whole[:] = [o.at_ns for o in self.observed(record)]
-                    held.update(zip(range(record.first, record.last + 1), whole, strict=True))
+                if record is not None:
+                    held.update(zip(range(record.first, record.last + 1), self.walls(record), strict=True))
+                    break
+                head, observed = self._open_rows()  # without it, if it was sealed meanwhile: then look again
+                held.update(zip(range(head.sealed + 1, head.last + 1), [o.at_ns for o in observed], strict=True))
             return held[index]
 
         return wall

@@ -40,7 +40,11 @@ _REFUSING = frozenset(
 _PAUSE_S = 0.005
 
 
-def translate(error: sqlite3.Error | OSError, path: str) -> LedgerError:
+SPOKEN = (sqlite3.Error, UnicodeError)
+"""What a query may raise: SQLite's errors, and the failure to read what it says about a schema that is damaged."""
+
+
+def translate(error: sqlite3.Error | UnicodeError | OSError, path: str) -> LedgerError:
     """What SQLite or the system said, as one of our errors: what, where, what to do."""
     text = str(error)
     if getattr(error, "sqlite_errorcode", None) in _REFUSING:
@@ -156,7 +160,7 @@ class Reading:
             self._held = _HELD.enter(self.path)
             self.connection = self._open(mode)
             schema.check(self.connection, str(self.path))
-        except (sqlite3.Error, OSError) as error:
+        except (*SPOKEN, OSError) as error:
             self.close()
             raise translate(error, str(self.path)) from None
         except LedgerError:
@@ -248,9 +252,12 @@ class Lock:
 
     def release(self) -> None:
         """Give the right back, and take the lock's file away."""
+        if self._descriptor < 0:
+            return  # given back already: the file there may be another writer's
         with suppress(OSError):
             Path(self.file).unlink()
         os.close(self._descriptor)
+        self._descriptor = -1
 
 
 def is_written(path: Path) -> bool:
@@ -303,7 +310,7 @@ class Writing:
             self.connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10)
             self._settle()
             schema.check(self.connection, str(self.path))
-        except (sqlite3.Error, OSError) as error:
+        except (*SPOKEN, OSError) as error:
             self._let_go()
             raise translate(error, str(self.path)) from None
         except LedgerError:

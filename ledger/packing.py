@@ -148,16 +148,17 @@ def _flags(columns: Columns) -> Iterable[int]:
     return [sum(bit for bit, value in zip(bits, row, strict=True) if value is not None) for row in zip(*optional, strict=True)]
 
 
-def _gathered(columns: Columns, order: Sequence[int], got: int) -> Callable[[Sequence[Any], bool], tuple[int, ...]]:
-    """A function that brings a column into the order of contexts, with 0 for what is not given."""
+def _gathered(order: Sequence[int], got: int) -> Callable[[Sequence[Any], bool], tuple[Any, ...]]:
+    """A function that brings a column into the order of contexts, as long as there are pings (True) or answers (False)."""
     everyone = _picker(order)
     answered = everyone if got == len(order) else _picker(order[:got])
 
-    def gather(column: Sequence[Any], common: bool) -> tuple[int, ...]:
-        values = everyone(column) if common else answered(column)
-        return tuple(value or 0 for value in values) if None in values else values
+    return lambda column, common: everyone(column) if common else answered(column)
 
-    return gather
+
+def _filled(values: tuple[Any, ...]) -> tuple[int, ...]:
+    """A column of numbers that need not be given, with 0 for those that are not."""
+    return tuple(value or 0 for value in values) if None in values else values
 
 
 def _picker(order: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
@@ -175,10 +176,10 @@ def _quick(
     columns: Columns, order: Sequence[int], got: int, sizes: Sequence[int], answered: int
 ) -> tuple[tuple[Column, ...], dict[int, Sequence[int]]]:
     """The columns, subtracted in lanes, and those that readers ask for first as they were. Raises TooWide."""
-    gather = _gathered(columns, order, got)
+    gather = _gathered(order, got)
     count = len(order)
     at, own = gather(columns.at, True), gather(_own(columns.mono, columns.at), True)
-    number, held = gather(columns.number, True), gather(columns.held, True)
+    number, held = gather(columns.number, True), _filled(gather(columns.held, True))
     rtt = gather(columns.rtt, False)
     wall, clock = planes.lanes(at, count), planes.lanes(own, count)
     since = planes.difference(wall, clock, count)
@@ -196,7 +197,8 @@ def _quick(
     found[RTT] = _least(RTT, took, got, few, rtt) if got else _NOTHING
     if got and _stamped(columns):
         sent, received, replied, returned = (
-            _stamps(gather(column, False), got) for column in (columns.sent, columns.received, columns.replied, columns.returned)
+            _stamps(_filled(gather(column, False)), got)
+            for column in (columns.sent, columns.received, columns.replied, columns.returned)
         )
         span = planes.difference(received, sent, got)
         if not planes.is_plain(span, got):
@@ -251,12 +253,13 @@ def _plain(
     columns: Columns, order: Sequence[int], got: int, sizes: Sequence[int], answered: int
 ) -> tuple[tuple[Column, ...], dict[int, Sequence[int]]]:
     """The same, number by number: the definition."""
-    gather = _gathered(columns, order, got)
+    gather = _gathered(order, got)
     at, own = gather(columns.at, True), gather(_own(columns.mono, columns.at), True)
-    rtt, sent, received, replied, returned = (
-        gather(column, False) for column in (columns.rtt, columns.sent, columns.received, columns.replied, columns.returned)
+    rtt = gather(columns.rtt, False)
+    sent, received, replied, returned = (
+        _filled(gather(column, False)) for column in (columns.sent, columns.received, columns.replied, columns.returned)
     )
-    number, held = gather(columns.number, True), gather(columns.held, True)
+    number, held = gather(columns.number, True), _filled(gather(columns.held, True))
     for column in (number, held, rtt, sent, received, replied, returned):
         if column and (min(column) < 0 or max(column) > _STAMP_MAX):
             raise ValueError("a number below 0 or above 2^60")

@@ -145,9 +145,7 @@ class Rehearsal:
     def _establish(self, actor: Machine, peer: Machine, amount: int) -> None:
         actor.dialled += 1
         link = actor.links[peer.name] = f"{actor.boot}-{actor.dialled}"
-        self._write(
-            actor, ev.LinkEstablished(peer.name, link, "10.0.0.7", "ssh", "dialled" if amount % 2 else "accepted")
-        )
+        self._write(actor, ev.LinkEstablished(peer.name, link, "10.0.0.7", "ssh", "dialled" if amount % 2 else "accepted"))
 
     def _lose(self, actor: Machine, peer: Machine, amount: int) -> None:
         link = actor.links.pop(peer.name, None)
@@ -272,9 +270,7 @@ class Rehearsal:
         feed = Feed.of(self.incarnation, machine.name, epoch, key)
         machine.feeds.append(feed)
         self.logs[feed] = []
-        self._write(
-            machine, ev.FeedOpened(self.incarnation, machine.name, epoch, key, "new" if why == "new" else "new-key")
-        )
+        self._write(machine, ev.FeedOpened(self.incarnation, machine.name, epoch, key, "new" if why == "new" else "new-key"))
 
     def _join(self, actor: Machine, who: Machine, held: int, epoch: int | None = None) -> None:
         epoch = epoch or (who.feed.epoch if who.feeds else 1)

@@ -83,7 +83,7 @@ _BODY: Final = msgspec.msgpack.Decoder(Body)
 _DIRECTORY: Final = msgspec.msgpack.Decoder(Directory)
 _STORED: Final = msgspec.msgpack.Decoder(_Stored)
 _CONTEXT: Final = msgspec.msgpack.Decoder(Context)
-_OPEN: Final = msgspec.msgpack.Decoder(list[tuple[Any, ...]])
+_OPEN: Final = msgspec.msgpack.Decoder(tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]])
 
 
 def row_sum(*columns: object) -> bytes:
@@ -185,8 +185,10 @@ def decode_directory(body: Body) -> Directory:
         raise Damaged(f"a record's directory does not decode: {error}") from None
 
 
-def decode_block(body: Body, context: Callable[[int], Context]) -> Block:
-    """The block within a body. `context` gives the context with a number."""
+def decode_block(body: Body, context: Callable[[int], Context], *, opened: bool = True) -> Block:
+    """The block within a body. `context` gives the context with a number. Unless `opened`, the planes of its columns are
+    still as they were stored (`Pings` takes `inflate`), and it is not canonical.
+    """
     if not body.count:
         return Block(0, (), (), ())
     directory = decode_directory(body)
@@ -195,6 +197,9 @@ def decode_block(body: Body, context: Callable[[int], Context]) -> Block:
     except _UNREADABLE as error:
         raise Damaged(f"a record's columns do not decode: {error}") from None
     contexts = tuple(context(number) for number in accumulate(directory.contexts))
+    which = tuple(inflate(plane, body.count) for plane in stored.which)
+    if not opened:
+        return Block(body.count, contexts, which, stored.columns)
     answered = [kept.answered for kept in contexts]
     got = sum(compress(directory.counts, answered))
     few = sum(answered)
@@ -203,7 +208,7 @@ def decode_block(body: Body, context: Callable[[int], Context]) -> Block:
         count, kept = (body.count, len(contexts)) if index in COMMON else (got, few)
         firsts = tuple([inflate(plane, kept) for plane in column.firsts])
         columns.append(Column(column.scale, column.base, firsts, tuple([inflate(plane, count) for plane in column.planes])))
-    return Block(body.count, contexts, tuple(inflate(plane, body.count) for plane in stored.which), tuple(columns))
+    return Block(body.count, contexts, which, tuple(columns))
 
 
 def decode_groups(body: Body, low_ns: int, first: int, context: Callable[[int], Context]) -> list[Group]:
@@ -265,19 +270,37 @@ def decode_context(data: bytes) -> Context:
 
 
 def encode_open(pings: Sequence[Observed]) -> bytes:
-    """The body column of an open row: pings that no record covers yet, as they came."""
-    fields = msgspec.structs.astuple
-    return _encode(
-        [(type(ping.event) is PingAnswered, ping.at_ns, ping.boot, ping.mono_ns, *fields(ping.event)) for ping in pings]
-    )
+    """The body column of an open row: pings that no record covers yet. Texts stand once, numbers as they came."""
+    contexts: dict[tuple[Any, ...], int] = {}
+    found: list[tuple[Any, ...]] = []
+    for ping in pings:
+        event = ping.event
+        if isinstance(event, PingAnswered):
+            key: tuple[Any, ...] = (True, event.peer, event.link, event.peer_boot, event.feed, ping.boot)
+            number = contexts.setdefault(key, len(contexts))
+            stamps = (event.sent_us, event.received_us, event.replied_us, event.returned_us)
+            found.append((number, ping.at_ns, ping.mono_ns, event.number, event.held, event.rtt_us, *stamps))
+        elif isinstance(event, PingFailed):
+            key = (False, event.peer, event.link, event.reason, event.feed, ping.boot)
+            number = contexts.setdefault(key, len(contexts))
+            found.append((number, ping.at_ns, ping.mono_ns, event.number, event.held))
+    return _encode((list(contexts), found))
 
 
 def decode_open(data: bytes) -> list[Observed]:
     """The pings of an open row. Raises Damaged if they are none."""
     try:
-        return [
-            Observed(at_ns, PingAnswered(*fields) if answered else PingFailed(*fields), boot, mono_ns)
-            for answered, at_ns, boot, mono_ns, *fields in _OPEN.decode(data)
-        ]
+        contexts, found = _OPEN.decode(data)
+        result = []
+        for number, at_ns, mono_ns, count, held, *rest in found:
+            answered, peer, link, said, feed, boot = contexts[number]
+            if answered:
+                rtt_us, *stamps = rest
+                sent, received, replied, returned = stamps
+                event: Any = PingAnswered(peer, count, rtt_us, link, sent, received, replied, returned, said, feed, held)
+            else:
+                event = PingFailed(peer, count, said, link, feed, held)
+            result.append(Observed(at_ns, event, boot, mono_ns))
     except _UNREADABLE as error:
         raise Damaged(f"an open row does not decode: {error}") from None
+    return result

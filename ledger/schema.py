@@ -29,7 +29,7 @@ create table feed (
 create table head (
   feed integer primary key references feed(id), records integer not null, sealed integer not null,
   last integer not null, peak_ns integer, chain blob not null, frontier blob not null, contexts integer not null,
-  sum blob not null);
+  kinds blob not null, evidence integer not null, sum blob not null);
 create table control (
   feed integer not null references feed(id), idx integer not null, at_ns integer not null, boot integer,
   mono_ns integer, kind text not null, v integer not null, body not null, sum blob not null,
@@ -93,7 +93,8 @@ _INSTANT: Final = (
 )
 _NAME: Final = "f.machine || case when f.epoch = 1 then '' else '.' || f.epoch end"
 _VIEWS: Final = {
-    "event": f"""create view event as
+    # In two steps, because DuckDB rewrites the view that it is asked for, and gets a union wrong.
+    "event_part": f"""create view event_part as
 select {_NAME} || '#' || c.idx as pos, f.machine as observer, f.epoch as epoch, c.idx as first, c.idx as last,
   c.at_ns as at_ns, {_INSTANT.format("c.at_ns")} as at, {_INSTANT.format("c.at_ns")} as until, c.kind as kind, c.v as v,
   1 as count, null as lost, cast(c.body as text) as body
@@ -106,6 +107,7 @@ union all
 select {_NAME} || '#' || o.first, f.machine, f.epoch, o.first, o.last, o.low_ns, {_INSTANT.format("o.low_ns")},
   {_INSTANT.format("o.high_ns")}, 'ping.block', 1, o.last - o.first + 1, o.lost, null
 from open o join feed f on f.id = o.feed""",
+    "event": "create view event as select * from event_part",
     "link": f"""create view link as
 select f.machine as observer, json_extract(c.body, '$.peer') as peer, {_NAME} || '#' || c.idx as pos,
   {_INSTANT.format("c.at_ns")} as at, c.kind as kind, json_extract(c.body, '$.link') as link,

@@ -27,8 +27,9 @@ from ledger.errors import Damaged, Refused, WrongIncarnation
 from ledger.events import Event, FeedOpened
 from ledger.feeds import FeedReader, Head
 from ledger.identity import Feed, feed_id, machine_name
-from ledger.opening import Reading, Writing, translate
-from ledger.writer import FeedWriter
+from ledger.opening import SPOKEN, Reading, Writing, translate
+from ledger.scan import Scan, scan
+from ledger.writer import RECORD_ENTRIES, FeedWriter
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -138,7 +139,7 @@ class Ledger:
                 raise Damaged("the feed's row is not what was written", position=str(machine))
             feed = Feed(machine, epoch, fid, named, key)
             if fid not in self._readers:
-                self._readers[fid] = FeedReader(self._connection, row, feed)
+                self._readers[fid] = FeedReader(self._connection, row, feed, own=self.writable)
             result.append(feed)
         return result
 
@@ -184,6 +185,8 @@ class Ledger:
                 "select branch, seq, first, last, sealed, body, sum from branch where feed = ? order by branch, seq",
                 (row,),
             ).fetchall()
+        if len(selected) != self.reader(feed).head().evidence:
+            raise Damaged("a fork's evidence is not whole", position=feed.name)
         for branch, seq, first, last, sealed, body, stored in selected:
             if rows.row_sum(row, branch, seq, first, last, sealed, body) != stored:
                 raise Damaged("a fork's evidence is not what was written", position=feed.at(first))
@@ -192,12 +195,7 @@ class Ledger:
             Branch(
                 name,
                 tuple(body for _first, sealed, body in parts if sealed),
-                tuple(
-                    o
-                    for _first, sealed, body in parts
-                    if not sealed
-                    for o in codec.open_record(codec.decode_record(body))
-                ),
+                tuple(o for _first, sealed, body in parts if not sealed for o in codec.open_record(codec.decode_record(body))),
                 parts[0][0],
             )
             for name, parts in found.items()
@@ -206,9 +204,10 @@ class Ledger:
     def signatures(self, feed: Feed) -> list[tuple[int, str]]:
         """The signed heads held of a feed: number of records and the note's text."""
         row = self.reader(feed).row
-        found = self._connection.execute(
-            "select records, note, sum from signature where feed = ? order by records", (row,)
-        ).fetchall()
+        with self._said():
+            found = self._connection.execute(
+                "select records, note, sum from signature where feed = ? order by records, note", (row,)
+            ).fetchall()
         if any(rows.row_sum(row, records, note) != stored for records, note, stored in found):
             raise Damaged("a signed head is not what was written", position=feed.name)
         return [(records, note) for records, note, _stored in found]
@@ -216,9 +215,13 @@ class Ledger:
     def quarantined(self) -> Iterator[tuple[str, int | None, str, bytes]]:
         """What imports refused, outside the log, in an order of its own: source, line, why, and the bytes."""
         with self._said():
-            yield from self._connection.execute(
-                "select source, line, why, raw from quarantine order by source, line, why, raw"
-            )
+            query = "select source, line, why, raw from quarantine order by source, line, why, raw"
+            for row in self._connection.execute(query):  # noqa: UP028 - `yield from` would close a cursor too late
+                yield row
+
+    def scan(self) -> Scan:
+        """The check of the file as a file: strays, SQLite's own structure, rows for other tools. Raises nothing."""
+        return scan(self._connection)
 
     # Writing.
 
@@ -232,7 +235,7 @@ class Ledger:
             return
         self._depth += 1
         try:
-            with self._said():
+            with self._said(sqlite3.Error):  # what else a guest's own code raises is the guest's
                 self._connection.execute("begin immediate")
                 yield
                 self._connection.execute("commit")
@@ -246,11 +249,12 @@ class Ledger:
             self._depth -= 1
 
     @contextmanager
-    def _said(self) -> Iterator[None]:
-        """What SQLite says within, said as one of our errors."""
+    def _said(self, *spoken: type[sqlite3.Error | UnicodeError]) -> Iterator[None]:
+        """What SQLite says within, said as one of our errors. `spoken`: the classes of it, by default all."""
+        spoken = spoken or SPOKEN
         try:
             yield
-        except sqlite3.Error as error:
+        except spoken as error:
             raise translate(error, str(self.path)) from error
 
     def _hold(self, incarnation: str, where: str) -> None:
@@ -274,7 +278,7 @@ class Ledger:
                 columns = (row, feed.id, feed.machine, feed.epoch, feed.incarnation, feed.ledger_key)
                 run("insert into feed values (?, ?, ?, ?, ?, ?, ?)", (*columns, rows.row_sum(*columns)))
                 head = (row, *msgspec.structs.astuple(Head()))
-                run("insert into head values (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*head, rows.row_sum(*head)))
+                run("insert into head values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*head, rows.row_sum(*head)))
         writer = self._writers[feed.id] = FeedWriter(self._connection, self.reader(feed))
         return writer
 
@@ -352,24 +356,22 @@ class Ledger:
             writer = self.add_feed(feed)
             bodies = [(body, 1) for body in branch.records]
             first = branch.first
-            if branch.tail:
-                begin = first + sum(codec.decode_record(body).count for body in branch.records)
-                bodies.append((codec.encode_record(codec.make_record(begin, branch.tail)), 0))
+            begin = first + sum(codec.decode_record(body).count for body in branch.records)
+            for start in range(0, len(branch.tail), RECORD_ENTRIES):
+                part = codec.make_record(begin + start, branch.tail[start : start + RECORD_ENTRIES])
+                bodies.append((codec.encode_record(part), 0))
             for seq, (body, sealed) in enumerate(bodies, 1):
                 count = codec.decode_record(body).count
                 columns = (writer.row, branch.name, seq, first, first + count - 1, sealed, body)
-                self._connection.execute(
-                    "insert into branch values (?, ?, ?, ?, ?, ?, ?, ?)", (*columns, rows.row_sum(*columns))
-                )
+                self._connection.execute("insert into branch values (?, ?, ?, ?, ?, ?, ?, ?)", (*columns, rows.row_sum(*columns)))
                 first += count
+            writer.keep_evidence(len(bodies))
 
     def keep_signature(self, feed: Feed, records: int, note: str) -> None:
         """Keep a signed head beside the records that it covers."""
         with self.transaction():
             columns = (self.add_feed(feed).row, records, note)
-            self._connection.execute(
-                "insert or ignore into signature values (?, ?, ?, ?)", (*columns, rows.row_sum(*columns))
-            )
+            self._connection.execute("insert or ignore into signature values (?, ?, ?, ?)", (*columns, rows.row_sum(*columns)))
 
     def quarantine(self, source: str, line: int | None, why: str, raw: bytes) -> None:
         """Keep what an import refused, outside the log."""

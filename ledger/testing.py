@@ -121,7 +121,7 @@ def _spoil(draw: st.DrawFn, history: History, incarnation: str) -> None:
     feeds = sorted(history)
     place = st.tuples(st.integers(min_value=0, max_value=60), st.sampled_from(feeds))
     near = st.integers(min_value=0, max_value=1800 * 10**9).map(lambda offset: START_NS + offset)
-    stamp = st.none() | st.integers(min_value=0, max_value=2**62)
+    stamp = st.none() | st.integers(min_value=0, max_value=2**60)
     strange = st.builds(Observed, near | instants(), events(names=pool) | opaques(), stamp, stamp)
     for (index, feed), observed in draw(st.lists(st.tuples(place, strange), max_size=25)):
         history[feed].insert(index, observed)

@@ -227,6 +227,7 @@ class FeedWriter:
             )
             found.append((*columns, rows.row_sum(*columns)))
         if found:
+            self.head = self.head.with_kinds(columns[5] for columns in found)
             self._many("insert into control values (?, ?, ?, ?, ?, ?, ?, ?, ?)", found)
 
     def _cover(self, last: int) -> None:
@@ -286,10 +287,15 @@ class FeedWriter:
             contexts=len(self._contexts),
         )  # fmt: skip
 
+    def keep_evidence(self, count: int) -> None:
+        """Say in the head that so many rows more hold branches, within the caller's transaction."""
+        self.head = msgspec.structs.replace(self.head, evidence=self.head.evidence + count)
+        self._set_head(self.head.last)
+
     def _set_head(self, last: int) -> None:
         self.head = msgspec.structs.replace(self.head, last=last)
         columns = (self.row, *msgspec.structs.astuple(self.head))
-        self._run("insert or replace into head values (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*columns, rows.row_sum(*columns)))
+        self._run("insert or replace into head values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*columns, rows.row_sum(*columns)))
 
 
 def _span(record: codec.Record, pings: Pings, before: int | None) -> tuple[int, int, int]:

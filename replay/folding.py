@@ -44,7 +44,7 @@ def fold_until(state: FeedState, reader: FeedReader, record: RecordRow, timeline
     all_controls = reader.controls_of(record)
     controls = [entry for entry in all_controls if entry.at_ns <= at_ns]
     pings = reader.pings(record, all_controls)
-    groups = pings.groups(at_ns) if pings.count else []
+    groups = pings.groups_until(at_ns, reader.groups(record)) if pings.count else []
     count = sum(group.count for group in groups) + len(controls)
     if not count:
         return

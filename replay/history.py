@@ -19,7 +19,7 @@ from typing import Self
 
 from ledger.entry import Entry
 from ledger.errors import NotCovered, Refused
-from ledger.feeds import FeedReader
+from ledger.feeds import FeedReader, Head
 from ledger.identity import Feed, Position, parse_position
 from ledger.store import instant_ns
 from projections.cluster import Cluster
@@ -37,6 +37,7 @@ class History:
         self._union = union
         self._snapshots: dict[str, Snapshots] = {}
         self._use_snapshots = snapshots
+        self._ends: dict[Feed, tuple[int, int]] = {}
         self.feeds: list[Feed] = union.feeds()
         self.contradicted = union.contradicted
 
@@ -80,6 +81,13 @@ class History:
         head = reader.head()
         if not head.last:
             return 0
+        known = self._ends.get(feed)
+        if known is not None and known[0] == head.last:
+            return known[1]
+        self._ends[feed] = head.last, self._end(reader, head)
+        return self._ends[feed][1]
+
+    def _end(self, reader: FeedReader, head: Head) -> int:
         if head.last == head.sealed and head.peak_ns is not None and not reader.timeline().stretches:
             return head.peak_ns
         return next(iter(reader.entries(head.last - 1, head.last))).effective_ns

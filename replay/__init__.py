@@ -1,0 +1,1 @@
+"""What was so: at any moment, and between any two."""

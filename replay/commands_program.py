@@ -1,0 +1,113 @@
+"""About this program itself: `demo`, `schema`, `version`, `completion`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ledger.errors import Refused
+from replay.asked import Asked
+from replay.exits import NO
+from replay.options import Command
+
+
+@click.command("demo", cls=Command)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="The same seed, the same bytes.")
+@click.option("--keep", metavar="DIR", help="Write the ledgers into this new folder, and leave them there.")
+@click.pass_obj
+def demo_(asked: Asked, /, *, seed: int, keep: str | None) -> int:
+    """An incident of five machines, generated, recorded in ledgers, asked about and checked. No real machine takes part.
+
+    Every line of the check ends in ok, or the exit code is 1.
+
+    For example:
+      meshledger demo
+      meshledger demo --keep incident --seed 7
+    """
+    from replay.demonstration import run
+
+    shown = asked.form == "table"
+    with asked.stream() as out:
+        answer = run(
+            seed, None if keep is None else Path(keep), (lambda line: print(line, file=out, flush=True)) if shown else None
+        )
+        if not shown:
+            from replay.output import write
+
+            write(answer, asked.form, out)
+    return 0 if answer.ok else NO
+
+
+@click.command("schema", cls=Command)
+@click.argument("name", required=False, metavar="[NAME]")
+@click.option("--row", is_flag=True, help="Of one line of jsonl, instead of the object of json.")
+@click.pass_obj
+def schema_(asked: Asked, /, *, name: str | None, row: bool) -> int:
+    """The JSON Schema (draft 2020-12) of the answer of a command. Without a NAME, the names that there are.
+
+    Within a version, fields are added and never changed.
+
+    For example:
+      meshledger schema at
+      meshledger schema log --row -O log.schema.json
+    """
+    from msgspec import json
+
+    from replay.schemas import ANSWERS, row_schema, schema
+
+    if asked.form == "csv":
+        raise Refused("a schema is no table", hint="leave -o csv out")
+    if name is None:
+        text = "\n".join(ANSWERS) if asked.form == "table" else json.encode(list(ANSWERS)).decode()
+    else:
+        encoded = json.encode(row_schema(name) if row else schema(name))
+        text = (json.format(encoded, indent=2) if asked.form == "table" else encoded).decode()
+    with asked.stream() as out:
+        out.write(f"{text}\n")
+    return 0
+
+
+@click.command("version", cls=Command)
+@click.pass_obj
+def version_(asked: Asked, /) -> int:
+    """The version of this program, of Python and SQLite, and the format of ledgers that it writes.
+
+    For example:
+      meshledger version
+      meshledger version -o json
+    """
+    import platform
+    import sqlite3
+    from importlib.metadata import version
+
+    from ledger.schema import FORMAT
+    from replay.receipts import Version
+
+    asked.answer(
+        Version(version=version("meshledger"), python=platform.python_version(), sqlite=sqlite3.sqlite_version, format=FORMAT)
+    )
+    return 0
+
+
+@click.command("completion", cls=Command)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_obj
+def completion_(asked: Asked, /, *, shell: str) -> int:
+    """A script that completes commands and options in your shell.
+
+    For example:
+      meshledger completion bash > ~/.local/share/bash-completion/completions/meshledger
+      meshledger completion zsh > ~/.zfunc/_meshledger
+      meshledger completion fish > ~/.config/fish/completions/meshledger.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    from replay.cli import COMPLETION, PROGRAM, cli
+
+    made = get_completion_class(shell)
+    if made is None:
+        raise Refused(f"'{shell}' is no shell that is known here", hint="bash, zsh or fish")
+    with asked.stream() as out:
+        out.write(made(cli, {}, PROGRAM, COMPLETION).source())
+    return 0

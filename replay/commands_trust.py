@@ -1,0 +1,149 @@
+"""Whether it can be believed: `verify`, and what lets others check it: `checkpoint`, `prove`, `keygen`.
+
+`-O` names the file that is made for others (a bundle of checkpoints, a proof, a key); the answer tells about it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ledger.errors import Refused
+from ledger.identity import parse_position
+from replay import headlines
+from replay.asked import Asked
+from replay.commands_files import source_file
+from replay.exits import CONTRADICTED
+from replay.options import Command, ledgers_argument
+
+if TYPE_CHECKING:
+    from ledger.keys import LedgerKey
+
+_KEY = click.option("--key", metavar="KEYFILE", help="The key that signs, as keygen made it.")
+
+
+@click.command("verify", cls=Command)
+@click.option("--checkpoint", metavar="FILE", help="Heads that were kept elsewhere: shows an end that was cut off.")
+@click.option("--verifier", "verifiers", multiple=True, metavar="VKEY", help="Whom to believe: ed25519:… or name+hash+key.")
+@ledgers_argument()
+@click.pass_obj
+def verify_(asked: Asked, /, *, checkpoint: str | None, verifiers: tuple[str, ...], ledgers: tuple[str, ...]) -> int:
+    """Check every byte of every ledger: records, chains, roots, signatures, forks. Exit code 4 if anything is wrong.
+
+    A file alone cannot show that its end was cut off: a checkpoint that was kept elsewhere can.
+
+    For example:
+      meshledger verify *.ledger
+      meshledger verify incident.ledger --checkpoint monday.checkpoint --verifier 'ed25519:u7Zl…='
+      meshledger verify seattle.ledger -o json
+    """
+    from replay.check import verify
+
+    kept = None if checkpoint is None else _text(checkpoint)
+    report = verify(asked.paths(ledgers), checkpoints=kept, keys=verifiers, progress=asked.progress("verify", "feeds"))
+    answer = report.answer()
+    entries = sum(feed.entries for feed in answer.feeds.values())
+    records = sum(feed.records for feed in answer.feeds.values())
+    wrong = headlines.counted(len(answer.problems), "problem") if answer.problems else "nothing wrong"
+    feeds = headlines.counted(len(answer.feeds), "feed")
+    asked.answer(answer, below=[f"{feeds}, {entries:,} entries, {records:,} records: {wrong}"])
+    if report.quarantined:
+        asked.say(f"{headlines.counted(report.quarantined, 'line')} that imports refused in quarantine, outside the log")
+    for problem in answer.problems[:1]:
+        asked.complain(f"{problem.pos}: {problem.what}" if problem.pos else problem.what)
+    return 0 if answer.ok else CONTRADICTED
+
+
+def _text(name: str) -> str:
+    try:
+        return source_file(name).read_text("utf-8")
+    except UnicodeDecodeError:
+        raise Refused(f"{name}: is no UTF-8 text", hint="name a file that `checkpoint` wrote") from None
+
+
+@click.command("checkpoint", cls=Command)
+@_KEY
+@ledgers_argument()
+@click.pass_obj
+def checkpoint_(asked: Asked, /, *, key: str | None, ledgers: tuple[str, ...]) -> int:
+    """The head of each feed (records and root of their Merkle tree) as C2SP checkpoints, signed if a key is named.
+
+    Kept elsewhere, they show later that nothing was cut off or written anew: `verify --checkpoint`.
+
+    For example:
+      meshledger checkpoint --key auditor.key -L incident.ledger -O monday.checkpoint
+      meshledger checkpoint -L incident.ledger -o json
+    """
+    from replay.proving import bundle, checkpoint
+    from replay.union import Union
+
+    with Union.open(asked.paths(ledgers)) as union:
+        answer = checkpoint(union, _signer(key))
+        if asked.destination is not None:
+            asked.keep(bundle(answer))
+        asked.answer(answer, printed=True)
+        return asked.forked(union.contradicted)
+
+
+@click.command("prove", cls=Command)
+@click.argument("what", metavar="POS|FEED")
+@_KEY
+@click.option("--old", type=click.IntRange(0), metavar="N", help="Of a FEED: that its head continues the one of N records.")
+@ledgers_argument()
+@click.pass_obj
+def prove_(asked: Asked, /, *, what: str, key: str | None, old: int | None, ledgers: tuple[str, ...]) -> int:
+    """Proof, for whoever has the signer's key and nothing else, that an entry stands in a feed (C2SP tlog-proof).
+
+    With --old, proof that a feed's head only grew from an older one. Without --key a signed head that the ledger holds is used.
+
+    For example:
+      meshledger prove alpha#12021 --key auditor.key -L incident.ledger -O alpha-12021.tlog-proof
+      meshledger prove alpha --old 40 --key auditor.key -L incident.ledger -O growth.proof
+    """
+    from replay.history import History
+    from replay.proving import prove, prove_growth
+    from replay.union import Union
+
+    signer = _signer(key)
+    with Union.open(asked.paths(ledgers)) as union:
+        position = parse_position(what if "#" in what else f"{what}#1")
+        if position is None or ("#" in what) == (old is not None):
+            hint = "prove alpha#12021 for an entry, prove alpha --old 40 for a feed"
+            raise Refused(f"'{what}' does not say what is to be proved", hint=hint)
+        feed = History(union, snapshots=False).entry(position).feed
+        answer = prove(union, feed, position.index, signer) if old is None else prove_growth(union, feed, old, signer=signer)
+        if asked.destination is not None:
+            if answer.text is None:
+                raise Refused("a proof of growth is kept with its new head, signed", hint="sign it: --key FILE")
+            asked.keep(answer.text)
+        asked.answer(answer, printed=True)
+        return asked.forked(union.contradicted)
+
+
+def _signer(key: str | None) -> LedgerKey | None:
+    from ledger.keys import load
+
+    return None if key is None else load(key)
+
+
+@click.command("keygen", cls=Command)
+@click.pass_obj
+def keygen_(asked: Asked, /) -> int:
+    """Make an Ed25519 key that signs heads: the private half into the new file of -O, the public half is printed.
+
+    The file is for its owner only, and is never overwritten. Others need nothing but the public half.
+
+    For example:
+      meshledger keygen -O auditor.key
+      meshledger keygen -O auditor.key -o json
+    """
+    from ledger.keys import generate, save
+    from replay.receipts import Keygen
+
+    path: Path = asked.file("the key")
+    key = generate()
+    save(key, path)
+    asked.answer(Keygen(file=str(path), public_key=key.text), printed=True)
+    return 0

@@ -1,0 +1,186 @@
+"""Laws of columns: every ping comes back exactly, groups are what a naive count gives, and the quick way is the plain way."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger import planes, rows
+from ledger.blocks import Pings, unpack
+from ledger.codec import make_record
+from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, MONO_MAX_NS, Observed
+from ledger.events import NoteAdded, PingAnswered, PingFailed
+from ledger.packing import arrange, pack
+
+NOW = 1_767_225_600_000_000_000
+H = "0123456789abcdef" * 4
+
+stamps = st.integers(0, 2**60) | st.sampled_from([0, 2**60]) | st.integers(5_000_000, 5_100_000)
+some = st.none() | stamps
+names = st.sampled_from(["alpha", "bravo", "charlie"])
+links = st.sampled_from([None, "l-1", "l-2"])
+walls = st.integers(NOW, NOW + 10**11) | st.sampled_from([INSTANT_MIN_NS, INSTANT_MAX_NS, 0]) | st.integers(INSTANT_MIN_NS, INSTANT_MAX_NS)
+clocks = st.none() | st.integers(0, 10**12) | st.sampled_from([0, MONO_MAX_NS]) | st.integers(0, MONO_MAX_NS)
+boots = st.sampled_from([None, 0, 1, 2**60])
+answers = st.builds(PingAnswered, names, stamps, stamps, links, some, some, some, some, boots, st.sampled_from([None, H]), some)
+failures = st.builds(PingFailed, names, stamps, st.sampled_from(["timeout", "no-route"]), links, st.sampled_from([None, H]), some)
+pings = st.builds(Observed, walls, answers | failures, boots, clocks)
+runs = st.lists(pings, min_size=1, max_size=30)
+
+
+@st.composite
+def likely(draw):
+    """A run of pings as a live machine writes them, with exceptions sprinkled in; sometimes hundreds of contexts."""
+    count = draw(st.sampled_from([1, 2, 25, 120, 400]))
+    peers = draw(st.sampled_from([1, 4, 19, 127, 128, 129, 256, 300]))
+    jitter = draw(st.sampled_from([0, 1, 977, 10**6]))
+    made = []
+    for n in range(count):
+        at = NOW + n // peers * 60_000_000_000 + n * n * jitter % 1_000_003
+        sent = at // 1000 % 10**9
+        rtt = 700 + n * 31 % 400
+        if n % 17 == 13:
+            event = PingFailed(f"p{n % peers}", n // peers, "timeout", None, None, None)
+        else:
+            event = PingAnswered(f"p{n % peers}", n // peers, rtt, "l", sent, sent + 40, sent + 45, sent + rtt, 1, H, n)
+        made.append(Observed(at, event, 3, at - NOW + 10**12))
+    for at, ping in draw(st.lists(st.tuples(st.integers(0, count), pings), max_size=3)):
+        made.insert(at, ping)
+    return made
+
+
+@given(runs | likely())
+def test_every_ping_comes_back_exactly(run):
+    """`unpack` is the inverse of `pack`, for any pings: nulls mixed, clocks at both ends, many contexts, one ping."""
+    assert unpack(pack(run)) == run
+
+
+@given(runs | likely())
+def test_what_is_at_hand_is_what_would_be_decoded(run):
+    """A block with its columns at hand says the same as one opened from its bytes."""
+    at_hand, opened = arrange(run, 7, ()), Pings(pack(run), 7, ())
+    assert at_hand.block == opened.block
+    for index in range(9):
+        assert list(at_hand.column(index)) == list(opened.column(index))
+    assert at_hand.order == opened.order
+    assert at_hand.mono() == opened.mono()
+    assert at_hand.groups() == opened.groups()
+
+
+def naive_groups(run, places, until=None):
+    """The groups by a plain count: (peer, link, reason, boots, feed, which numbers are given) -> what they amount to."""
+    found = {}
+    for place, ping in zip(places, run, strict=True):
+        if until is not None and ping.at_ns > until:
+            continue
+        event = ping.event
+        numbers = tuple(getattr(event, name, None) is None for name in ("held", "sent_us", "received_us", "replied_us", "returned_us"))
+        key = (getattr(event, "reason", None), event.peer, event.link, ping.boot, getattr(event, "peer_boot", None), event.feed, ping.mono_ns is None, numbers)
+        found.setdefault(key, []).append((place, ping))
+    result = []
+    for key, members in found.items():
+        (first, one), (last, other) = members[0], members[-1]
+        rtt = getattr(other.event, "rtt_us", 0)
+        result.append((key[1], key[2], key[0], len(members), first, one.at_ns, last, other.at_ns, rtt, key[5], other.event.held))
+    return sorted(result, key=repr)
+
+
+def naive_gap(group, groups, run):
+    """The greatest time between two neighbours in time among the pings to the group's peer, as far as its groups overlap."""
+    first, last = group.first, group.last
+    while True:
+        near = [g for g in groups if g.peer == group.peer and g.first <= last and g.last >= first]
+        reach = min(g.first for g in near), max(g.last for g in near)
+        if reach == (first, last):
+            break
+        first, last = reach
+    walls = sorted(ping.at_ns for index, ping in run if ping.event.peer == group.peer and first <= index <= last)
+    return max((after - before for before, after in pairwise(walls)), default=0)
+
+
+def told(groups):
+    """Groups as the naive count gives them."""
+    return sorted(
+        ((g.peer, g.link, g.reason, g.count, g.first, g.first_ns, g.last, g.last_ns, g.rtt_us, g.feed, g.held) for g in groups), key=repr
+    )
+
+
+@st.composite
+def placed(draw):
+    """A run of pings whose clock never goes back, with control entries between them: (entries, first index)."""
+    run = sorted(draw(runs | likely()), key=lambda ping: ping.at_ns)
+    entries = list(run)
+    for at in draw(st.lists(st.integers(0, len(run)), max_size=4)):
+        entries.insert(at, Observed(entries[min(at, len(entries) - 1)].at_ns, NoteAdded("x")))
+    return entries, draw(st.integers(1, 10**6))
+
+
+def opened(entries, first):
+    record = make_record(first, entries)
+    return record, Pings(record.pings, first, [first + control.place for control in record.controls])
+
+
+@given(placed())
+def test_groups_are_what_a_plain_count_gives(given_entries):
+    """One group a context, with its count, first and last; its gap is that of the groups it overlaps with."""
+    entries, first = given_entries
+    _record, pings = opened(entries, first)
+    run = [(index, entry) for index, entry in enumerate(entries, first) if not isinstance(entry.event, NoteAdded)]
+    groups = pings.groups()
+    assert told(groups) == naive_groups([ping for _, ping in run], [index for index, _ in run])
+    assert all(group.gap_ns == naive_gap(group, groups, run) for group in groups)
+
+
+@given(placed(), st.data())
+def test_groups_until_a_moment_are_those_of_the_prefix(given_entries, data):
+    """At any instant, and 1 ns to either side of any ping, the groups are those of the pings so far."""
+    entries, first = given_entries
+    _record, pings = opened(entries, first)
+    run = [(index, entry) for index, entry in enumerate(entries, first) if not isinstance(entry.event, NoteAdded)]
+    until = data.draw(st.sampled_from([ping.at_ns for _, ping in run])) + data.draw(st.integers(-1, 1))
+    groups = pings.groups(until)
+    assert told(groups) == naive_groups([ping for _, ping in run], [index for index, _ in run], until)
+    assert pings.until(until) == sum(ping.at_ns <= until for _, ping in run)
+    quick = pings.groups_until(until, pings.groups())
+    assert told(quick) == told(groups)
+    assert all(mine.gap_ns >= plain.gap_ns for mine, plain in zip(quick, groups, strict=True))
+
+
+@given(placed())
+def test_a_body_keeps_its_block_and_its_directory(given_entries):
+    """The stored body gives back the block, and its directory is the groups, with the same gap bound."""
+    entries, first = given_entries
+    record, pings = opened(entries, first)
+    numbers = [900 - place for place in range(len(record.pings.contexts))]
+    context = dict(zip(numbers, record.pings.contexts, strict=True)).__getitem__
+    groups = pings.groups()
+    origin, data = rows.encode_body(record.pings, numbers, groups, first)
+    body = rows.decode_body(data)
+    assert rows.decode_block(body, context) == record.pings
+    kept = rows.decode_groups(body, origin, first, context)
+    assert told(kept) == told(groups)
+    assert all(mine.gap_ns >= group.gap_ns for mine, group in zip(kept, groups, strict=True))
+
+
+@given(runs)
+def test_open_rows_give_back_their_pings(run):
+    """Pings that no record covers yet come back as they were."""
+    assert rows.decode_open(rows.encode_open(run)) == run
+
+
+@given(st.binary(max_size=3000) | st.builds(lambda part, times: part * times, st.binary(max_size=4), st.integers(0, 900)))
+def test_a_plane_comes_back_from_its_stored_form(plane):
+    """Deflated or not, a byte plane is what it was."""
+    assert rows.inflate(rows.deflate(plane), len(plane)) == plane
+    assert rows.inflate(rows.deflate(7), len(plane)) == 7
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-300, 300), min_size=1, max_size=40))
+def test_planes_hold_any_numbers_in_one_form(numbers):
+    """Any 64-bit numbers come back from their planes, which are as few as hold them."""
+    from array import array
+
+    stored = planes.encode(array("q", numbers))
+    assert list(planes.decode(stored, len(numbers))) == numbers
+    widest = max(max(number, ~number).bit_length() for number in numbers)
+    assert len(stored) == (0 if not any(numbers) else widest // 8 + 1)
