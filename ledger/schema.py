@@ -153,7 +153,7 @@ def create(path: str) -> None:
 
 
 def check(connection: sqlite3.Connection, path: str) -> None:
-    """Refuse a file that is no ledger, is newer than this program, or whose triggers are not ours.
+    """Refuse a file that is no ledger, is newer than this program, or whose triggers or views are not ours.
 
     Raises NotALedger, Newer or Damaged.
     """
@@ -172,6 +172,9 @@ def check(connection: sqlite3.Connection, path: str) -> None:
         )
     if not whole:
         raise Damaged(f"{path}: tables of the ledger are missing")
+    views = dict(connection.execute("select name, sql from sqlite_master where type = 'view'"))
+    if {name: _folded(sql) for name, sql in views.items()} != {name: _folded(sql) for name, sql in _VIEWS.items()}:
+        raise Damaged(f"{path}: the views are not as they were made")
     stored = dict(connection.execute("select name, sql from sqlite_master where type = 'trigger'"))
     if {name: _folded(sql) for name, sql in stored.items()} != {name: _folded(sql) for name, sql in _TRIGGERS.items()}:
         raise Damaged(f"{path}: the triggers that keep the log append-only are not as they were made")

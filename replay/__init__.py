@@ -1,1 +1,54 @@
-"""What was so: at any moment, and between any two."""
+"""What was so: at any moment, and between any two. The public surface of this folder; our own code imports the rooms themselves.
+
+Names are loaded when they are first asked for, so that the command line starts at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from replay.blame import blame
+    from replay.check import verify
+    from replay.diff import diff
+    from replay.export import backup, export
+    from replay.history import History
+    from replay.merge import merge
+    from replay.moments import parse_moment
+    from replay.stats import stats
+    from replay.union import Union
+
+_ROOMS = {
+    "History": "history",
+    "Union": "union",
+    "backup": "export",
+    "blame": "blame",
+    "diff": "diff",
+    "export": "export",
+    "merge": "merge",
+    "parse_moment": "moments",
+    "stats": "stats",
+    "verify": "check",
+}
+
+__all__ = ["History", "Union", "backup", "blame", "diff", "export", "merge", "parse_moment", "stats", "verify"]
+
+
+class _Face(ModuleType):
+    """Some rooms bear the name of what they are for; whoever asks the face for `diff` means the question, not the room."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _ROOMS:
+            raise AttributeError(f"module 'replay' has no attribute {name!r}")
+        from importlib import import_module
+
+        return getattr(import_module(f"replay.{_ROOMS[name]}"), name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _ROOMS and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face
