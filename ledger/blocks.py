@@ -202,6 +202,11 @@ class Pings:
         """The entry index of the ping at `place` in the order of the feed."""
         return self.first + place + bisect_right(self._ahead, place)
 
+    def indexes(self) -> list[int]:
+        """The entry index of each ping, in the order of the feed."""
+        taken = set(self.controls)
+        return [index for index in range(self.first, self.first + self.count + len(taken)) if index not in taken]
+
     def groups(self, until: int | None = None) -> list[Group]:
         """One group a context, of the pings whose instant is at most `until` ns (all, if None).
 
@@ -376,7 +381,8 @@ def _gaps(parts: Sequence[_Part], at: Sequence[int]) -> list[int]:
     that peer that it belongs to.
     """
     if len({part.context.peer for part in parts}) == len(parts):
-        return [max(map(sub, at[p.start + 1 : p.end], at[p.start : p.end]), default=0) for p in parts]
+        # Whatever the clock did in between, it went from one side of each gap to the other in one step at least as great.
+        return [max(map(abs, map(sub, at[p.start + 1 : p.end], at[p.start : p.end])), default=0) for p in parts]
     found = [0] * len(parts)
     order = sorted(range(len(parts)), key=lambda number: (parts[number].context.peer, parts[number].first))
     run: list[int] = []

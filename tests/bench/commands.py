@@ -22,9 +22,9 @@ FLOOR = [sys.executable, "-c", "pass"]
 COMMANDS = {
     "help": ["--help"],
     "at": ["at", "{moment}", "-L", "{ledger}", "-o", "json"],
-    "export": ["export", "-L", "{ledger}", "--format", "jsonl", "-O", "{jsonl}"],
-    "import": ["import", "{jsonl}", "-L", "{new}"],
-    "merge": ["merge", "{ledger}", "{other}", "-L", "{new}"],
+    "export": ["export", "-L", "{ledger}", "--format", "jsonl", "-O", "{jsonl}", "-q"],
+    "import": ["import", "jsonl", "{jsonl}", "-L", "{new}", "-q"],
+    "merge": ["merge", "{ledger}", "{other}", "-O", "{new}", "-q"],
 }
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"}
 

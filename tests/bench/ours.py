@@ -70,8 +70,11 @@ class Ours(Contestant):
             return self.told(history.at(history.end_ns()))
 
     def walk(self) -> Iterator[tuple[str, Iterable[Visited]]]:
+        from ledger.walking import walk
+
         for feed in self.history.feeds:
-            yield feed.machine, map(seen, self.history.entries(feed))
+            visits = walk(self.history.reader(feed))
+            yield feed.machine, ((index, at_ns, peer or "", kind, -1 if rtt is None else rtt) for index, at_ns, kind, peer, rtt in visits)
 
     def state_at(self, at_ns: int) -> State:
         return self.told(self.history.at(at_ns))
@@ -98,4 +101,8 @@ class Ours(Contestant):
         return State(pings, links, cluster.members)
 
     def verify(self) -> int:
-        raise Absent("not wired up")
+        from ledger.store import Ledger
+        from replay.soundness import verify_bytes
+
+        with Ledger.open(self.folder / FILE) as ledger:
+            return sum(verify_bytes(ledger.reader(feed))[1] for feed in ledger.feeds())
