@@ -34,6 +34,7 @@ _EMPTY: Final = Block(0, (), (), ())
 _NOTHING: Final = Column(1, 0, (), ())
 _fields: Final = msgspec.structs.astuple
 _STAMP_MAX: Final = 2**60
+_BIAS: Final = 2**61
 
 
 class _Numbering(dict[Any, int]):
@@ -200,13 +201,11 @@ def _quick(
             _stamps(_filled(gather(column, False)), got)
             for column in (columns.sent, columns.received, columns.replied, columns.returned)
         )
-        span = planes.difference(received, sent, got)
-        if not planes.is_plain(span, got):
-            raise TooWide
+        span = received + planes.constant(_BIAS, got) - sent  # stamps are at most 2^60: no lane is negative
         micros = planes.lanes(map(floordiv, own[:got], repeat(1000)), got)
         found[HOLD] = _least(HOLD, planes.difference(replied, received, got), got, few)
         found[SENT] = _least(SENT, planes.difference(sent + took + replied, received + returned, got), got, few)
-        found[SPAN] = _along(SPAN, span, got, begins)
+        found[SPAN] = _along(SPAN, span, got, begins, _BIAS)
         found[BACK] = _least(BACK, planes.difference(micros, returned, got), got, few)
     return tuple(found.get(index, _NOTHING) for index in range(9)), {AT: at, RTT: rtt, HELD: held}
 
@@ -224,11 +223,11 @@ def _stamps(values: Sequence[int], count: int) -> int:
     return long
 
 
-def _along(index: int, long: int, count: int, starts: Sequence[int]) -> Column:
-    """A column of differences along each context, from lanes without a negative one."""
+def _along(index: int, long: int, count: int, starts: Sequence[int], bias: int = 0) -> Column:
+    """A column of differences along each context, from lanes without a negative one, each `bias` above its number."""
     rest = array("q", planes.unlane(planes.difference(long, planes.shifted(long, count), count), count))
     values = memoryview(planes.unlane(long, count)).cast("q")
-    firsts = [values[start] for start in starts]
+    firsts = [values[start] - bias for start in starts]
     for start in starts:
         rest[start] = 0
     return _scaled(index, rest, firsts)

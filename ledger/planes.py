@@ -114,6 +114,12 @@ def difference(minuend: int, subtrahend: int, count: int) -> int:
     return ((minuend | high) - subtrahend) ^ high
 
 
+@lru_cache(maxsize=64)
+def constant(number: int, count: int) -> int:
+    """The same number in every lane."""
+    return int.from_bytes(number.to_bytes(8, "little") * count, "little")
+
+
 def is_plain(long: int, count: int) -> bool:
     """Whether no lane is negative, so that the column can be subtracted from again."""
     return not long & _high(count)
