@@ -248,10 +248,12 @@ class Pings:
         return stored if self._open is None else tuple([self._open(plane, count) for plane in stored])
 
     def groups_until(self, until: int, whole: Sequence[Group]) -> list[Group]:
-        """What `groups(until)` gives, but for gaps, which are those of `whole`: all groups of the block. It decodes no more
-        than it must: a moment within a record is asked for often.
+        """What `groups(until)` gives, but for gaps, which may be those of `whole`: all groups of the block. It decodes no
+        more than it must: a moment within a record is asked for often.
         """
         stored = self.block.columns[AT]
+        if _may_wrap(stored):
+            return self.groups(until)
         contexts, starts = self.block.contexts, self.starts
         kept = len(contexts)
         sums = list(accumulate(planes.decode(self._opened(stored.planes, self.count), self.count)))

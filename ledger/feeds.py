@@ -33,6 +33,8 @@ _RECORD: Final = (
     "from record"
 )
 _CONTROL: Final = "select feed, idx, at_ns, boot, mono_ns, kind, v, body, sum from control"
+_RUN: Final = 16
+"""So many record rows are fetched at once."""
 _PAGE: Final = 256
 """Contexts are read by pages of so many; a record's contexts are mostly neighbours."""
 _T = TypeVar("_T")
@@ -71,9 +73,9 @@ class Head(msgspec.Struct, frozen=True, gc=False):
         return msgspec.structs.replace(self, kinds=_encode_kinds(counts))
 
     def count_of(self, kinds: Iterable[str]) -> int:
-        """How many control entries of these kinds, known ones and none of them `link.`, the feed has."""
+        """How many control entries the feed has of those of these kinds that are known, and none of them `link.`."""
         counts = _KINDS.decode(self.kinds)
-        return sum(counts.get(kind, 0) for kind in kinds)
+        return sum(counts.get(kind, 0) for kind in set(kinds))
 
 
 class RecordRow(msgspec.Struct, frozen=True, gc=False):
@@ -130,11 +132,12 @@ class FeedReader:
         self._pages: dict[int, dict[int, Context]] = {}
         self._timeline: tuple[int, Timeline] | None = None
 
-    def _rows(self, sql: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query, as they come. What SQLite says against them is said as one of our errors."""
+    def _rows(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        """The rows of a query. What SQLite says against them is said as one of our errors. All at once: a query left half
+        read would keep a writer from beginning, its log from being taken in, and this reader from seeing what is new.
+        """
         try:
-            for found in self._connection.execute(sql, values):  # noqa: UP028 - `yield from` would close a cursor too late
-                yield found
+            return self._connection.execute(sql, values).fetchall()
         except SPOKEN as error:
             raise translate(error, self.feed.name) from error
 
@@ -173,16 +176,19 @@ class FeedReader:
         """The record rows n in (after, until], in order, each checked with its neighbours."""
         until = self.head().records if until is None else until
         before: RecordRow | None = None
-        for found in self._rows(f"{_RECORD} where feed = ? and n > ? and n <= ? order by n", (self.row, after, until)):
-            record = self._record(found)
-            if record.n != after + 1 or (
-                before is not None and (record.first != before.last + 1 or record.prior != before.chain)
-            ):
-                raise self.damaged(f"record {after + 1} is missing or out of its place", record.first)
-            after, before = record.n, record
-            yield record
-        if after != until:
-            raise self.damaged(f"record {after + 1} is missing", before.last + 1 if before else 1)
+        query = f"{_RECORD} where feed = ? and n > ? and n <= ? order by n"
+        while after < until:
+            end = min(after + _RUN, until)
+            for found in self._rows(query, (self.row, after, end)):
+                record = self._record(found)
+                if record.n != after + 1 or (
+                    before is not None and (record.first != before.last + 1 or record.prior != before.chain)
+                ):
+                    raise self.damaged(f"record {after + 1} is missing or out of its place", record.first)
+                after, before = record.n, record
+                yield record
+            if after != end:
+                raise self.damaged(f"record {after + 1} is missing", before.last + 1 if before else 1)
 
     def record(self, n: int) -> RecordRow:
         """Record number `n`."""
@@ -214,7 +220,7 @@ class FeedReader:
     def leaves(self) -> list[bytes]:
         """The leaf hash of each record, in order. Only the numbers are checked here; `records` checks the rows."""
         count = self.head().records
-        found = list(self._rows("select n, leaf from record where feed = ? and n <= ? order by n", (self.row, count)))
+        found = self._rows("select n, leaf from record where feed = ? and n <= ? order by n", (self.row, count))
         if [n for n, _leaf in found] != list(range(1, count + 1)):
             raise self.damaged("records are missing", 0)
         return [leaf for _n, leaf in found]
@@ -269,13 +275,11 @@ class FeedReader:
         """The entries of these kinds (none of them `link.` or `ping.`), ascending; `effective_ns` is the wall clock."""
         head = self.head()
         marks = ", ".join("?" * len(kinds))
-        found = list(
-            self._rows(
-                f"{_CONTROL} where feed = ? and {RARE} and kind in ({marks}) and idx <= ? order by idx",
-                (self.row, *kinds, head.last),
-            )
+        found = self._rows(
+            f"{_CONTROL} where feed = ? and {RARE} and kind in ({marks}) and idx <= ? order by idx",
+            (self.row, *kinds, head.last),
         )
-        if len(found) != head.count_of(kinds):
+        if sum(row[5] in KINDS for row in found) != head.count_of(kinds):
             raise self.damaged("control entries are missing from the index of kinds", 0)
         return [self._control(row) for row in found if until is None or row[1] <= until]
 

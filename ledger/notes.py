@@ -145,11 +145,6 @@ def key_bytes(text: str) -> bytes:
     return public
 
 
-def origin_of(feed_id: str) -> str:
-    """The origin of a feed's checkpoints, and the name of the key that signs them. The feed's id fixes its key."""
-    return f"meshledger/{feed_id}"
-
-
 def signed_by(public: bytes, message: bytes, signature: bytes) -> bool:
     """Whether `signature` (64 bytes) over `message` is by the Ed25519 key `public` (32 bytes), after RFC 8032."""
     from cryptography.exceptions import InvalidSignature

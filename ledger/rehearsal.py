@@ -172,8 +172,8 @@ class Rehearsal:
         self.now_ns += max(0, (amount % 12) * self.interval_ms * 500_000 + amount % 3 - 1)
 
     def _step(self, actor: Machine, _peer: Machine, amount: int) -> None:
-        """The actor's wall clock is set, forward or back, by up to some minutes."""
-        by_ns = (amount % 600 - 300) * 10**9
+        """The actor's wall clock is set, forward or back, by up to ten minutes."""
+        by_ns = (amount // 2) * 10**9 * (1 if amount % 2 else -1)
         actor.wrong_ns += by_ns
         self._write(actor, ev.ClockStepped(by_ns))
 

@@ -74,8 +74,12 @@ class Asked:
 
     @property
     def zone(self) -> str | None:
-        """The zone of times that name none: `--tz`, else $MESHLEDGER_TZ, else None for UTC."""
-        return self.tz or os.environ.get("MESHLEDGER_TZ") or None
+        """The zone of times that name none: `--tz`, else $MESHLEDGER_TZ, else None for UTC. Raises Refused for no zone."""
+        from replay.zones import zone_named
+
+        zone = self.tz or os.environ.get("MESHLEDGER_TZ") or None
+        zone_named(zone)  # also where no moment asks for it
+        return zone
 
     def paths(self, named: Sequence[str] = ()) -> list[Path]:
         """The ledgers that a question is put to: those of -L and those named as arguments, else the node's own."""
@@ -236,7 +240,7 @@ class Asked:
             self.printed = True
             yield sys.stdout
             return
-        from replay.export import _fresh as fresh
+        from replay.export import fresh
 
         with fresh(Path(self.destination)) as made, made.open("w", encoding="utf-8", newline="") as file:
             yield file

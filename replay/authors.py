@@ -11,16 +11,18 @@ Pure: a cluster in, a place out.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from ledger.identity import Feed
 from projections.acts import AnyAct, Join, KeyChange, Plan, Removal, Rename, order
 from projections.cluster import Cluster
 from projections.membership import Member
 from projections.views import LinkView, Pair
-from replay.cells import KEYS, SETTINGS, Cell
+from replay.cells import KEYS, PING_FIELDS, SETTINGS, Cell
 
 Place = tuple[Feed, int]
 """An entry: its feed and its index."""
+_OF_PINGS: Final = frozenset((*PING_FIELDS, "rtt_us"))
 
 
 def author(cluster: Cluster, cell: Cell | None, field: str) -> Place | None:
@@ -34,29 +36,43 @@ def author(cluster: Cluster, cell: Cell | None, field: str) -> Place | None:
         return _author_of_machine(cluster, member, field) if member is not None else None
     if cell.kind == "pair":
         return None
-    view = cluster.links.get((cell.a, cell.b))
-    return _ended(cluster, (cell.a, cell.b)) if view is None else author_of_link(view, field)
+    pair = cell.a, cell.b
+    view = cluster.links.get(pair)
+    return _ended(cluster, pair) if view is None else author_of_link(cluster, pair, view, field)
 
 
-def author_of_link(view: LinkView, field: str) -> Place | None:
-    """The entry of the observer's feed that made a field of a link what it is."""
-    feed, stood, ping = view.feed, view.link, view.ping
+def author_of_link(cluster: Cluster, pair: Pair, view: LinkView, field: str) -> Place | None:
+    """The entry of the observer's feeds that made a field of a link what it is."""
+    feed, stood = view.feed, view.link
     if feed is None or field == "route":
         return None
+    if field in _OF_PINGS:
+        return _author_of_pings(cluster, pair, field)
     if field in {"link", "address"}:
         # Of an up link these are the last establishment's, unless an answer made it up after that.
         index = max(stood.since, stood.good) if stood is not None and view.state == "up" else view.since
-    elif field in {"last_ping", "sent"}:
-        index = ping.last if ping else 0
-    elif field == "lost":
-        index = ping.last if ping and ping.reason else 0
-    elif field == "rtt_us":
-        index = ping.answered if ping else 0
     elif field in {"last_good", "first_bad"}:
         index = ((view.good if field == "last_good" else view.bad) or (0, 0))[1]
     else:
         index = view.since
     return (feed, index) if index else None
+
+
+def _author_of_pings(cluster: Cluster, pair: Pair, field: str) -> Place | None:
+    """The last result that counts for the field, in the newest epoch that has one."""
+    observer, peer = pair
+    member = cluster.membership.machines.get(observer)
+    for feed in reversed(member.feeds) if member is not None else ():
+        ping = cluster.states[feed].pings.get(peer)
+        if ping is None:
+            continue
+        if field == "rtt_us":
+            index = ping.answered
+        else:
+            index = ping.last if field != "lost" or ping.reason is not None else 0
+        if index or field != "rtt_us":
+            return (feed, index) if index else None
+    return None
 
 
 def _ended(cluster: Cluster, pair: Pair) -> Place | None:

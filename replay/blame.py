@@ -46,11 +46,11 @@ def blame(history: History, cell: Cell | str, moment: int | datetime | str | Pos
     if meant.kind == "machine":
         found = list(_machine(history, cluster, meant))
     elif meant.kind == "link":
-        found = list(_link(_view(cluster, meant.a, meant.b)))
+        found = list(_link(cluster, meant.a, meant.b))
     else:
         found = [("state", cluster.pair(meant.a, meant.b), None)]
         for a, b in ((meant.a, meant.b), (meant.b, meant.a)):
-            found += [(f"{a}:{b}.{field}", value, place) for field, value, place in _link(_view(cluster, a, b))]
+            found += [(f"{a}:{b}.{field}", value, place) for field, value, place in _link(cluster, a, b)]
     return Blame(cell=str(meant), at=format_instant(cluster.at_ns), fields=_opened(history, found))
 
 
@@ -91,16 +91,18 @@ def _known(cluster: Cluster, machine: str) -> None:
         raise Refused(f"no machine {machine} by {format_instant(cluster.at_ns)}", hint=f"there were {names}")
 
 
-def _link(view: LinkView) -> Iterator[Found]:
+def _link(cluster: Cluster, observer: str, peer: str) -> Iterator[Found]:
+    view = _view(cluster, observer, peer)
     values = link_values(view, {})
     values.update(last_ping=last_ping(view), sent=view.sent, lost=view.lost)
-    if view.ping is not None and view.ping.answered:
-        values["rtt_us"] = view.ping.rtt_us
+    answered = author_of_link(cluster, (observer, peer), view, "rtt_us")
+    if answered is not None:
+        values["rtt_us"] = cluster.states[answered[0]].pings[peer].rtt_us
     for field, evidence in (("last_good", view.good), ("first_bad", view.bad)):
         if evidence is not None:
             values[field] = format_instant(evidence[0])
     for field in _LINK:
-        yield field, values.get(field), author_of_link(view, field)
+        yield field, values.get(field), author_of_link(cluster, (observer, peer), view, field)
 
 
 def _opened(history: History, found: list[Found]) -> list[Blamed]:

@@ -89,7 +89,7 @@ def cells(cluster: Cluster, *, pings: bool = False) -> Cells:
     routes = cluster.routes.as_dict()
     for pair, view in cluster.links.items():
         values = link_values(view, texts)
-        if pings and view.ping is not None:
+        if pings and view.sent:
             values.update(_of_pings(view))
         route = routes[pair]
         if route is not None:

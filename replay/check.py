@@ -84,7 +84,7 @@ def verify(
     """Check ledgers, or folders of them. `checkpoints`: the text of a bundle kept elsewhere; `keys`: whom to believe besides
     the feeds' own keys (`ed25519:…`, or `name+hash+base64`).
 
-    Raises Refused for a path that is no ledger, or a text that is no bundle; what is damaged is reported.
+    Raises Refused for a path that is no ledger, a text that is no bundle or no key; what is damaged is reported.
     """
     check = _Check(checkpoints, keys)
     named = files(paths)
@@ -123,6 +123,7 @@ class _Check:
         for head in read_bundle(checkpoints) if checkpoints is not None else ():
             self.kept.setdefault(head[0].origin, []).append(head)
         self.keys = list(keys)
+        trusted(self.keys, "any")  # what is no key is refused also where there is nothing to check with it
         self.files: list[_File] = []
         self.problems: dict[receipts.Problem, None] = {}
         self.quarantined = 0

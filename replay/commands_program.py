@@ -1,4 +1,7 @@
-"""About this program itself: `demo`, `schema`, `version`, `completion`."""
+"""About this program itself: `demo`, `schema`, `version`, `completion`.
+
+None of them asks a ledger of the guest's. `demo` makes ledgers of its own, `schema` says what answers look like.
+"""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import click
 
 from ledger.errors import Refused
 from ledger.identity import parse_position
+from ledger.notes import VerifierKey, key_bytes
 from replay import headlines
 from replay.asked import Asked
 from replay.commands_files import source_file
@@ -41,6 +42,11 @@ def verify_(asked: Asked, /, *, checkpoint: str | None, verifiers: tuple[str, ..
     """
     from replay.check import verify
 
+    for each in verifiers:  # also those that no signature here asks for
+        if each.startswith("ed25519:"):
+            key_bytes(each)
+        else:
+            VerifierKey.parse(each)
     kept = None if checkpoint is None else _text(checkpoint)
     report = verify(asked.paths(ledgers), checkpoints=kept, keys=verifiers, progress=asked.progress("verify", "feeds"))
     answer = report.answer()

@@ -53,7 +53,7 @@ def run(seed: int, keep: Path | None, told: Callable[[str], None] | None = None)
             steps.append(step)
             tell(line(step))
         wrong = sum(not step.ok for step in steps)
-        tell(f"{len(steps)} answers, {f'{wrong} of them NOT OK' if wrong else 'all of them ok'}")
+        tell(f"{len(steps)} answers, {f'{wrong} of them wrong' if wrong else 'all of them ok'}")
         merged = folder / "incident.ledger"
         if keep is None:
             tell("next: meshledger demo --keep incident")

@@ -29,7 +29,7 @@ _KINDS: Final = (
 
 
 class Era(msgspec.Struct, frozen=True):
-    """[since, until). `speakers`: the feed that speaks for a machine, where one has begun."""
+    """[since, until). `speakers`: the feed that speaks for a machine, where one has begun; `own`: all that are machines' own."""
 
     since_ns: int
     until_ns: int
@@ -37,6 +37,7 @@ class Era(msgspec.Struct, frozen=True):
     planned: frozenset[str]
     interval_ns: int
     speakers: dict[str, Feed]
+    own: frozenset[Feed]
 
     @property
     def silent_ns(self) -> int:
@@ -76,7 +77,8 @@ def eras(history: History, begun: Mapping[Feed, FeedState], since_ns: int, until
 
 def _era(cluster: Cluster, since_ns: int, until_ns: int) -> Era:
     speakers = {machine: state.feed for machine, state in cluster.speakers.items()}
-    return Era(since_ns, until_ns, frozenset(cluster.members), cluster.planned, cluster.interval_ns, speakers)
+    own = frozenset(feed for member in cluster.membership.machines.values() for feed in member.feeds)
+    return Era(since_ns, until_ns, frozenset(cluster.members), cluster.planned, cluster.interval_ns, speakers, own)
 
 
 def _lean(state: FeedState) -> FeedState:

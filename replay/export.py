@@ -56,9 +56,9 @@ def export(union: Union, target: str | Path | BinaryIO, form: Format, selection:
         return _to_ledger(union, path, selection)
     if form == "parquet":
         duckdb()  # before anything else is done
-    with _fresh(path) as made:
+    with fresh(path) as made:
         if form == "parquet":
-            with _fresh(path, kept=False) as flat:
+            with fresh(path, kept=False) as flat:
                 with flat.open("wb") as file:
                     counts = _write(union, file, form, selection)
                 to_parquet(flat, made, str(path))
@@ -114,7 +114,7 @@ def backup(source: str | Path, target: str | Path) -> Backup:
         raise _taken(path)
     reading = Reading(source)
     try:
-        with _fresh(path, new=True) as made:
+        with fresh(path, new=True) as made:
             try:
                 _copy_pages(reading.connection, made)
             except sqlite3.Error as error:
@@ -141,7 +141,7 @@ def _copy_pages(source: sqlite3.Connection, made: Path) -> None:
 
 
 @contextmanager
-def _fresh(target: Path, *, new: bool = False, kept: bool = True) -> Iterator[Path]:
+def fresh(target: Path, *, new: bool = False, kept: bool = True) -> Iterator[Path]:
     """An empty file beside `target`, for its owner only, which takes its place if all goes well and is gone if not.
 
     `new`: nothing may stand there even then. `kept` false: it is gone in any case. Raises Refused and Unwritable.

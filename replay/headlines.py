@@ -86,7 +86,8 @@ def taken(answer: Merge | Import) -> str:
 
 def written(feeds: Mapping[str, int], form: str) -> str:
     """What left, where no table says so."""
-    return f"{sum(feeds.values()):,} entries of {counted(len(feeds), 'feed')} as {form}"
+    entries = sum(feeds.values())
+    return f"{entries:,} {'entry' if entries == 1 else 'entries'} of {counted(len(feeds), 'feed')} as {form}"
 
 
 def counted(count: int, word: str) -> str:

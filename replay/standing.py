@@ -31,7 +31,7 @@ class Standing(FeedReader):
         last: RecordRow | None = None
         for last in reader.records(0, whole):
             tree.append(last.leaf)
-        self._head = msgspec.structs.replace(
+        self._standing = msgspec.structs.replace(
             head,
             records=whole,
             sealed=last.last if last else 0,
@@ -43,7 +43,7 @@ class Standing(FeedReader):
 
     def head(self) -> Head:
         """How far the feed stands."""
-        return self._head
+        return self._standing
 
     def leaves(self) -> list[bytes]:
         """The leaf hash of each record that stands."""
@@ -51,15 +51,15 @@ class Standing(FeedReader):
 
     def rare(self, kinds: Sequence[str], until: int | None = None) -> list[Entry]:
         """As `FeedReader.rare`, of the entries that stand."""
-        return self._whole.rare(kinds, min(self._head.last, _NEVER if until is None else until))
+        return self._whole.rare(kinds, min(self._standing.last, _NEVER if until is None else until))
 
     def partial(self, at_ns: int, timeline: Timeline) -> tuple[int, RecordRow | None]:
         """As `FeedReader.partial`, of the records that stand."""
         whole, record = super().partial(at_ns, timeline)
-        return (whole, record) if whole < self._head.records else (self._head.records, None)
+        return (whole, record) if whole < self._standing.records else (self._standing.records, None)
 
     def _open_rows(self) -> tuple[Head, list[Observed]]:
-        head, wanted = self._head, self._head.last - self._head.sealed
+        head, wanted = self._standing, self._standing.last - self._standing.sealed
         found: list[Observed] = []
         for record in self._whole.records(head.records):
             if record.first > head.last:

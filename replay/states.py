@@ -88,9 +88,10 @@ def _link(view: LinkView, texts: Mapping[int, str]) -> Link:
         began = pos = None
     else:
         began, pos = texts[view.since_at], feed.at(since)
-    if ping is None:
-        return Link(view.state, reason, began, pos, None, 0, 0)
-    return Link(view.state, reason, began, pos, _last_ping(ping, texts), ping.sent, ping.lost)
+    if ping is not None and view.earlier is None:
+        return Link(view.state, reason, began, pos, _last_ping(ping, texts), ping.sent, ping.lost)
+    last = ping or view.earlier
+    return Link(view.state, reason, began, pos, _last_ping(last, texts) if last else None, view.sent, view.lost)
 
 
 def _last_ping(ping: PingState, texts: Mapping[int, str]) -> LastPing:

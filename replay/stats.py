@@ -88,7 +88,7 @@ class _Window:
         peers: dict[str, set[str]] = {}
         for observer, peer in links:
             peers.setdefault(observer, set()).add(peer)
-        own = {feed for era in window for feed in era.speakers.values()}
+        own = frozenset[Feed]().union(*(era.own for era in window))
         feeds = [feed for feed in history.feeds if feed in own and feed.machine in peers]
         counts: dict[str, Count] = {}
         for done, (feed, following) in enumerate(pairwise([*feeds, None]), 1):

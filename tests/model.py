@@ -12,7 +12,6 @@ from model_members import Line, Members
 
 from ledger import events as ev
 from ledger.entry import Opaque
-from ledger.identity import IMPORTED
 
 GOOD = (ev.LinkEstablished, ev.PingAnswered)
 BAD = (ev.LinkLost, ev.LinkFailed)
@@ -80,10 +79,11 @@ class Moment(Members):
 
     @cached_property
     def settings(self):
-        """The settings in force: highest generation, then the smaller machine name; of one machine the latest."""
+        """The settings in force: highest generation, then the smaller machine name; of one machine the latest. (Where two
+        feeds of one machine and epoch tie, which is nobody's promise, the smaller feed id.)
+        """
         rows = [line for line in self.of_kind(ev.SettingsChanged) if self.counts(line)]
-        rows.sort(key=lambda line: (line.feed.epoch, line.feed.id, line.index), reverse=True)
-        rows.sort(key=lambda line: (-line.event.generation, line.feed.machine))
+        rows.sort(key=lambda row: (-row.event.generation, row.feed.machine, -row.feed.epoch, row.feed.id, -row.index))
         return rows[0].event if rows else ev.SettingsChanged(0)
 
     @property

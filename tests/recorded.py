@@ -1,4 +1,4 @@
-"""Histories put on disk, for what is asked of files: `recorded(path, history, seals)` writes them, `open_history` reads them."""
+"""Histories put on disk, for what is asked of files: `with on_disk(keepable(history)) as opened: ...`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ledger import codec
 from ledger.entry import Entry, Observed
+from ledger.errors import EventRefused
 from ledger.identity import Feed
 from ledger.store import Ledger
 from replay.history import History
@@ -28,13 +30,25 @@ def recorded(path: Path, history: Mapping[Feed, Sequence[Observed]], seals: Iter
     return path
 
 
-@contextmanager
-def on_disk(history: Mapping[Feed, Sequence[Observed]], seals: Iterable[int] = ()):
-    """The same, opened to be asked, in a folder of its own that goes with it. A ledger holds one incarnation: that of most."""
+def keepable(history: Mapping[Feed, Sequence[Observed]]) -> dict[Feed, list[Observed]]:
+    """What a ledger takes of a history: the feeds of one incarnation, that of most, without the entries that it refuses."""
     incarnations = [feed.incarnation for feed in history]
     one = max(sorted(set(incarnations)), key=incarnations.count)
-    kept = {feed: log for feed, log in history.items() if feed.incarnation == one}
-    with TemporaryDirectory() as folder, History.open(recorded(Path(folder) / "one.ledger", kept, seals)) as opened:
+    return {feed: [each for each in log if _taken(each)] for feed, log in history.items() if feed.incarnation == one}
+
+
+def _taken(each: Observed) -> bool:
+    try:
+        codec.check(each, "an entry")
+    except EventRefused:
+        return False
+    return True
+
+
+@contextmanager
+def on_disk(history: Mapping[Feed, Sequence[Observed]], seals: Iterable[int] = ()):
+    """A history that can be kept, opened to be asked, in a folder of its own that goes with it."""
+    with TemporaryDirectory() as folder, History.open(recorded(Path(folder) / "one.ledger", history, seals)) as opened:
         yield opened
 
 

@@ -1,5 +1,7 @@
 """Small pieces that proofs of the store share: a feed, its first entry, pings by the minute. Deterministic, no clock."""
 
+from pathlib import Path
+
 from ledger.entry import Observed
 from ledger.events import FeedOpened, LinkLost, NoteAdded, PingAnswered, PingFailed
 from ledger.identity import Feed
@@ -8,6 +10,8 @@ INCARNATION = "import:proof"
 KEY = "ed25519:" + "A" * 43 + "="
 START_NS = 1_767_225_600_000_000_000
 MINUTE_NS = 60_000_000_000
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - only folders with names of their own are made there
+"""Where proofs that open thousands of ledgers make them: durability is not their matter."""
 
 
 def feed_of(machine="alpha", epoch=1, *, keyed=False):

@@ -17,17 +17,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+import appender
 import pytest
-from scene import observed
+from scene import MEMORY, observed
 
 from ledger.errors import LedgerError
 from ledger.store import Ledger
 
-sys.path.insert(0, str(Path(__file__).parent))
-import appender  # noqa: E402 - it stands beside this file, since a child runs it
-
 ROOT = Path(__file__).parents[2]
-MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 SECTOR = 512
 CALLS = "openat,open,creat,write,pwrite64,pwritev,fsync,fdatasync,ftruncate,unlink,unlinkat,rename,renameat,renameat2"
 _LINE = re.compile(r"^(?:\d+ +)?(\w+)\((.*)\) += (-?\d+)")
@@ -117,7 +114,7 @@ class Disk:
         for path, number in names.items():
             file = self.files[number]
             kept = {"kept": lambda file=file: file.pending, "lost": list, "torn": lambda file=file: file.torn(dice)}[mode]()
-            found[os.path.basename(path).decode()] = file.content(kept)
+            found[Path(os.fsdecode(path)).name] = file.content(kept)
         return found
 
 
@@ -230,7 +227,9 @@ class Images:
             may = {wanted, doubt[1] + doubt[2]} if doubt is not None and doubt[0] == feed.machine else {wanted}
             if len(entries) not in may:
                 lost = wanted - len(entries)
-                wrong.append(f"{feed.machine}: {lost} acknowledged entries lost" if lost > 0 else f"{feed.machine}: {-lost} too many")
+                wrong.append(
+                    f"{feed.machine}: {lost} acknowledged entries lost" if lost > 0 else f"{feed.machine}: {-lost} too many"
+                )
             if entries != [appender.entry(self.seed, feed, index) for index in range(1, len(entries) + 1)]:
                 wrong.append(f"{feed.machine}: other entries")
         return wrong

@@ -12,14 +12,12 @@ import sys
 import time
 from pathlib import Path
 
+import appender
 import pytest
 from scene import observed
 
 from ledger.errors import LedgerError
 from ledger.store import Ledger
-
-sys.path.insert(0, str(Path(__file__).parent))
-import appender  # noqa: E402 - it stands beside this file, since a child runs it
 
 ROOT = Path(__file__).parents[2]
 CHILD = [sys.executable, str(Path(appender.__file__))]

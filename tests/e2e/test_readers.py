@@ -1,6 +1,6 @@
 """Reading without touching, byte by byte; and what a full disk does.
 
-A folder is looked at before and after: names, sizes, bytes, modes, times of change, inodes, owners. Beside a live writer, on what a
+A folder is looked at before and after: names, sizes, bytes, modes, times of change, inodes. Beside a live writer, on what a
 killed writer left, and on a medium that takes no writes, a reader gives the same answers and leaves no trace.
 """
 
@@ -12,7 +12,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -224,7 +223,12 @@ def test_a_folder_without_the_right_to_write_is_read(open_folder, killed):
     open_folder.chmod(0o555)
     before = look(open_folder)
     done = subprocess.run(
-        [sys.executable, "-c", READ, open_folder / "a.ledger", "drop"], capture_output=True, text=True, env=ENVIRONMENT, cwd="/", check=False
+        [sys.executable, "-c", READ, open_folder / "a.ledger", "drop"],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        cwd="/",
+        check=False,
     )
     assert (done.stdout, done.stderr) == (f"{len(STOOD)} {len(STOOD)}\nUnwritable 5\n", "")
     assert look(open_folder) == before
@@ -262,7 +266,12 @@ def test_a_file_that_may_not_be_read_is_said_to_be_so(open_folder):
     with Ledger.create(open_folder / "a.ledger", incarnation=INCARNATION):
         pass
     done = subprocess.run(
-        [sys.executable, "-c", READ, open_folder / "a.ledger", "drop"], capture_output=True, text=True, env=ENVIRONMENT, cwd="/", check=False
+        [sys.executable, "-c", READ, open_folder / "a.ledger", "drop"],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        cwd="/",
+        check=False,
     )
     if os.geteuid() != 0:
         pytest.skip("needs a second user")
@@ -325,10 +334,12 @@ def test_a_full_medium_refuses_appends_and_nothing_else(tmp_path):
 
 def test_a_quota_refuses_appends_and_nothing_else(tmp_path):
     """With a limit on the size of files: the same, whichever file meets it."""
-    limits = "import resource; soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE); resource.setrlimit(resource.RLIMIT_FSIZE, ({}, hard))"
+    limits = "from resource import *; hard = getrlimit(RLIMIT_FSIZE)[1]; setrlimit(RLIMIT_FSIZE, ({}, hard))"
     script = FULL.format(limit=limits.format(300_000), free=limits.format("hard"))
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY or pytest.skip("a limit is in force already")
-    done = subprocess.run([sys.executable, "-c", script, tmp_path / "a.ledger"], capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "a.ledger"], capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
     assert done.stdout.startswith("fine"), done.stderr
 
 

@@ -30,7 +30,9 @@ def path(tmp_path_factory):
     """Two feeds: sealed and open pings, links that came and went, members that came and left, kinds unheard of."""
     found = tmp_path_factory.mktemp("tools") / "a.ledger"
     with Ledger.create(found, incarnation=INCARNATION) as ledger:
-        ledger.append([opening(ALPHA), Observed(START_NS, MachineJoined("alpha", "alpha.lab.example", ledger_key=KEY))], observer=ALPHA)
+        ledger.append(
+            [opening(ALPHA), Observed(START_NS, MachineJoined("alpha", "alpha.lab.example", ledger_key=KEY))], observer=ALPHA
+        )
         ledger.append([Observed(START_NS, LinkEstablished("bravo", "l-1")), *minutes(1500), lost()], observer=ALPHA)
         ledger.append([Observed(START_NS, Opaque("weather.changed", 3, b"\xff\x00{")), note("<b>x</b>")], observer=ALPHA)
         ledger.append([opening(BRAVO), *minutes(77), Observed(START_NS + MINUTE_NS, MachineLeft("alpha"))], observer=BRAVO)
@@ -47,7 +49,9 @@ def told(path):
         "kinds": dict(kinds),
         "lost": sum(entry.kind == "ping.failed" for entry in entries),
         "links": [(entry.observer, entry.event.peer, entry.position) for entry in entries if entry.kind.startswith("link.")],
-        "members": [(entry.event.machine, entry.position) for entry in entries if entry.kind in {"machine.joined", "machine.left"}],
+        "members": [
+            (entry.event.machine, entry.position) for entry in entries if entry.kind in {"machine.joined", "machine.left"}
+        ],
     }
 
 
@@ -119,7 +123,11 @@ def test_duckdb(path, told, tmp_path):
     spec = importlib.util.find_spec("duckdb_extension_sqlite")
     if spec is None:
         pytest.skip("duckdb-extension-sqlite is not installed")
-    found = [each for each in Path(spec.submodule_search_locations[0]).rglob("*.duckdb_extension") if f"v{duckdb.__version__}" in str(each)]
+    found = [
+        each
+        for each in Path(spec.submodule_search_locations[0]).rglob("*.duckdb_extension")
+        if f"v{duckdb.__version__}" in str(each)
+    ]
     if not found:
         pytest.skip(f"duckdb-extension-sqlite is not for duckdb {duckdb.__version__}")
     db = duckdb.connect()

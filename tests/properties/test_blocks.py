@@ -19,7 +19,11 @@ stamps = st.integers(0, 2**60) | st.sampled_from([0, 2**60]) | st.integers(5_000
 some = st.none() | stamps
 names = st.sampled_from(["alpha", "bravo", "charlie"])
 links = st.sampled_from([None, "l-1", "l-2"])
-walls = st.integers(NOW, NOW + 10**11) | st.sampled_from([INSTANT_MIN_NS, INSTANT_MAX_NS, 0]) | st.integers(INSTANT_MIN_NS, INSTANT_MAX_NS)
+walls = (
+    st.integers(NOW, NOW + 10**11)
+    | st.sampled_from([INSTANT_MIN_NS, INSTANT_MAX_NS, 0])
+    | st.integers(INSTANT_MIN_NS, INSTANT_MAX_NS)
+)
 clocks = st.none() | st.integers(0, 10**12) | st.sampled_from([0, MONO_MAX_NS]) | st.integers(0, MONO_MAX_NS)
 boots = st.sampled_from([None, 0, 1, 2**60])
 answers = st.builds(PingAnswered, names, stamps, stamps, links, some, some, some, some, boots, st.sampled_from([None, H]), some)
@@ -74,8 +78,19 @@ def naive_groups(run, places, until=None):
         if until is not None and ping.at_ns > until:
             continue
         event = ping.event
-        numbers = tuple(getattr(event, name, None) is None for name in ("held", "sent_us", "received_us", "replied_us", "returned_us"))
-        key = (getattr(event, "reason", None), event.peer, event.link, ping.boot, getattr(event, "peer_boot", None), event.feed, ping.mono_ns is None, numbers)
+        numbers = tuple(
+            getattr(event, name, None) is None for name in ("held", "sent_us", "received_us", "replied_us", "returned_us")
+        )
+        key = (
+            getattr(event, "reason", None),
+            event.peer,
+            event.link,
+            ping.boot,
+            getattr(event, "peer_boot", None),
+            event.feed,
+            ping.mono_ns is None,
+            numbers,
+        )
         found.setdefault(key, []).append((place, ping))
     result = []
     for key, members in found.items():
@@ -101,7 +116,8 @@ def naive_gap(group, groups, run):
 def told(groups):
     """Groups as the naive count gives them."""
     return sorted(
-        ((g.peer, g.link, g.reason, g.count, g.first, g.first_ns, g.last, g.last_ns, g.rtt_us, g.feed, g.held) for g in groups), key=repr
+        ((g.peer, g.link, g.reason, g.count, g.first, g.first_ns, g.last, g.last_ns, g.rtt_us, g.feed, g.held) for g in groups),
+        key=repr,
     )
 
 
@@ -129,6 +145,19 @@ def test_groups_are_what_a_plain_count_gives(given_entries):
     groups = pings.groups()
     assert told(groups) == naive_groups([ping for _, ping in run], [index for index, _ in run])
     assert all(group.gap_ns == naive_gap(group, groups, run) for group in groups)
+
+
+@given(runs | likely())
+def test_a_gap_is_a_bound_whatever_the_clock_did(run):
+    """Also where the clock was set back between pings, no group hides a stretch without evidence, nor does its directory."""
+    pings = Pings(pack(run), 1, ())
+    groups, places = pings.groups(), list(enumerate(run, 1))
+    assert all(group.gap_ns >= naive_gap(group, groups, places) for group in groups)
+    context = pings.block.contexts.__getitem__
+    origin, data = rows.encode_body(pings.block, list(range(len(pings.block.contexts))), groups, 1)
+    kept = rows.decode_groups(rows.decode_body(data), origin, 1, context)
+    assert told(kept) == told(groups)
+    assert all(group.gap_ns >= naive_gap(group, groups, places) for group in kept)
 
 
 @given(placed(), st.data())

@@ -5,7 +5,6 @@ The model is a list per feed (`model_record.Record`); effective instants and cut
 opens again, readers come and go, the file is checkpointed, copied and vacuumed, and no answer may change.
 """
 
-import os
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -15,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from model_record import Record
-from scene import INCARNATION, START_NS, answered, failed, feed_of, lost, note, observed, opening
+from scene import INCARNATION, MEMORY, START_NS, answered, failed, feed_of, lost, note, observed, opening
 
 from ledger import codec, merkle
 from ledger.entry import Observed, Opaque
@@ -25,9 +24,6 @@ from ledger.instants import effective_instants, may_disown
 from ledger.store import Ledger
 
 FEEDS = (feed_of("alpha"), feed_of("alpha", 2, keyed=True), feed_of("bravo", keyed=True))
-MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
-"""Durability is proved elsewhere; here thousands of appends are made."""
-
 feeds = st.sampled_from(FEEDS)
 steps = st.sampled_from([0, 1, 10**9, 60 * 10**9, -(10**9), -1])
 
@@ -35,7 +31,8 @@ steps = st.sampled_from([0, 1, 10**9, 60 * 10**9, -(10**9), -1])
 def _controls(at):
     return st.sampled_from(
         [note("x", at), lost(at_ns=at), Observed(at, MachineJoined("charlie"), 1, 5), Observed(at, ClockStepped(-5)),
-         Observed(at, NodeStarted(2), 2), Observed(at, Opaque("weather.changed", 1, b"\xff")), Observed(at, NoteAdded("é" * 2000))]
+         Observed(at, NodeStarted(2), 2), Observed(at, Opaque("weather.changed", 1, b"\xff")),
+         Observed(at, NoteAdded("é" * 2000))]
     )  # fmt: skip
 
 
@@ -70,7 +67,7 @@ class StoreMachine(RuleBasedStateMachine):
     def teardown(self):
         self.reader.close()
         self.ledger.close()
-        assert os.listdir(self.folder.name) == ["a.ledger"]
+        assert [each.name for each in self.path.parent.iterdir()] == ["a.ledger"]
         self.folder.cleanup()
 
     @initialize()
@@ -126,7 +123,7 @@ class StoreMachine(RuleBasedStateMachine):
                 self.ledger.append(batch, observer=one)
                 self.ledger.append(batch[:3], observer=other)
                 if fails:
-                    raise InterruptedError
+                    os_error()
         except InterruptedError:
             return
         self.model.append(one, batch)
@@ -192,7 +189,9 @@ class StoreMachine(RuleBasedStateMachine):
     def cut(self, feed, data):
         reader = self.reader.reader(self.reader.feed(feed))
         log = self.model.feeds[feed]
-        instants = effective_instants([each.at_ns for each in log], [n for n, each in enumerate(log, 1) if may_disown(each.event)])
+        instants = effective_instants(
+            [each.at_ns for each in log], [n for n, each in enumerate(log, 1) if may_disown(each.event)]
+        )
         some = data.draw(st.lists(st.sampled_from(instants), min_size=1, max_size=4))
         for at_ns in {each + by for each in {*some, instants[0], instants[-1]} for by in (-1, 0, 1)}:
             assert reader.cut(at_ns) == sum(each <= at_ns for each in instants)
@@ -221,7 +220,10 @@ class StoreMachine(RuleBasedStateMachine):
             assert len(leaves) == len(log) // 1000
         assert merkle.root(leaves) == merkle.Frontier(len(leaves), _split(reader.head().frontier)).root()
 
-    @rule(feed=feeds, kinds=st.sampled_from([("clock.stepped", "node.started"), ("note.added",), ("weather.changed", "feed.opened")]))
+    @rule(
+        feed=feeds,
+        kinds=st.sampled_from([("clock.stepped", "node.started"), ("note.added",), ("machine.joined", "feed.opened")]),
+    )
     def rare(self, feed, kinds):
         found = self.reader.reader(self.reader.feed(feed)).rare(kinds)
         assert [(entry.index, entry.kind) for entry in found] == [
@@ -241,11 +243,14 @@ class StoreMachine(RuleBasedStateMachine):
             assert head.sealed <= head.last
 
 
+def os_error():
+    """Something goes wrong in the caller."""
+    raise InterruptedError
+
+
 def _split(frontier):
     return [frontier[at : at + 32] for at in range(0, len(frontier), 32)]
 
 
 TestStore = StoreMachine.TestCase
-TestStore.settings = settings(
-    max_examples=max(30, settings().max_examples // 4), stateful_step_count=25, deadline=None
-)
+TestStore.settings = settings(max_examples=max(30, settings().max_examples // 4), stateful_step_count=25, deadline=None)

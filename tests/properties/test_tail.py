@@ -10,11 +10,10 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from scene import INCARNATION, feed_of, minutes, note, observed, opening
+from scene import INCARNATION, MEMORY, feed_of, minutes, note, observed, opening
 
 from ledger.store import Ledger
 
-MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 FEEDS = (feed_of("alpha", keyed=True), feed_of("bravo"))
 
 which = st.integers(0, 1)

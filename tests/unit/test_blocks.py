@@ -28,7 +28,15 @@ def test_one_ping_comes_back():
 
 def test_pings_that_share_all_but_numbers_share_a_context():
     """Peer, link, reason, boots, feed, and which numbers are given, make a context; those answered stand first."""
-    pings = [failed(0), answered(1), answered(2), answered(3, link="l"), failed(4), failed(5, reason="reset"), answered(6, held=0)]
+    pings = [
+        failed(0),
+        answered(1),
+        answered(2),
+        answered(3, link="l"),
+        failed(4),
+        failed(5, reason="reset"),
+        answered(6, held=0),
+    ]
     contexts = pack(pings).contexts
     assert [(c.answered, c.link, c.reason, c.given) for c in contexts] == [
         (True, None, None, 0),
@@ -54,7 +62,15 @@ def test_groups_say_what_each_context_amounts_to():
     entries = [note("a"), answered(0, 10), note("b"), answered(1, 70, held=None), failed(2, 75), answered(3, 90)]
     record = make_record(101, entries)
     good, bad = Pings(record.pings, 101, [101, 103]).groups()
-    assert (good.peer, good.reason, good.count, good.first, good.last, good.first_ns, good.last_ns) == ("bravo", None, 3, 102, 106, 10, 90)
+    assert (good.peer, good.reason, good.count, good.first, good.last, good.first_ns, good.last_ns) == (
+        "bravo",
+        None,
+        3,
+        102,
+        106,
+        10,
+        90,
+    )
     assert good.rtt_us == entries[5].event.rtt_us
     assert (bad.reason, bad.count, bad.first, bad.last, bad.rtt_us, bad.held) == ("timeout", 1, 105, 105, 0, None)
     assert good.gap_ns >= 60
@@ -103,7 +119,8 @@ def test_the_greatest_distances_come_back():
     [
         Observed(2**62 + 1, answered(0).event), Observed(-(2**62) - 1, answered(0).event), Observed(0, answered(0).event, 1, -1),
         Observed(0, answered(0).event, 1, 2**62 + 1), answered(-1), answered(2**60 + 1), answered(0, held=2**60 + 1),
-        answered(0, sent_us=2**64), answered(0, sent_us=-5), answered(0, received_us=1.5), Observed(0, PingAnswered("b", "0", 1)), Observed(0, PingAnswered("b", 0, None)),
+        answered(0, sent_us=2**64), answered(0, sent_us=-5), answered(0, received_us=1.5),
+        Observed(0, PingAnswered("b", "0", 1)), Observed(0, PingAnswered("b", 0, None)),
         Observed(None, answered(0).event), failed(0, reason=None), failed(-1), note("x"), Observed(0, object()),
     ],
 )  # fmt: skip

@@ -211,7 +211,9 @@ def test_log_chooses(place: Path) -> None:
     assert positions("--reason", "reset") == [imagine(1).places["flap"]]
     assert positions("--observer", "echo", "-k", "machine") == [imagine(1).places["leave"]]
     around = positions("--around", "03:06:15±15s", "-k", "hostname")
-    assert around == positions("-S", "03:06", "-U", "03:06:30", "-m", "charlie", "-k", "hostname") == [imagine(1).places["rename"]]
+    assert (
+        around == positions("-S", "03:06", "-U", "03:06:30", "-m", "charlie", "-k", "hostname") == [imagine(1).places["rename"]]
+    )
 
 
 # Help.
@@ -254,10 +256,13 @@ def test_completion_completes() -> None:
 HEAVY = ("sqlite_utils", "asyncssh", "dns", "cryptography", "duckdb", "hypothesis", "asyncio")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["at", T, "-L", "told", "-q", "-o", "json"], ["log", "-n", "1", "told", "-o", "jsonl"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["at", T, "-L", "told", "-q", "-o", "json"], ["log", "-n", "1", "told", "-o", "jsonl"]]
+)
 def test_starting_is_lean(words: list[str], place: Path) -> None:
     """What a question does not need is not imported, so that an answer comes at once."""
-    script = f"import sys; from replay.cli import main; main({words!r}); print([n for n in {HEAVY!r} if n in sys.modules], file=sys.stderr)"
+    loaded = f"[name for name in {HEAVY!r} if name in sys.modules]"
+    script = f"import sys; from replay.cli import main; main({words!r}); print({loaded}, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", script], cwd=place, env=process(), capture_output=True, text=True, check=True)
     assert done.stderr == "[]\n"
 
@@ -272,7 +277,9 @@ PROGRAM = [sys.executable, "-c", "import sys; from replay.cli import main; sys.e
 
 def test_closed_pipe_is_silent(place: Path) -> None:
     """Who reads only the beginning of an answer hears no complaint: 141."""
-    running = subprocess.Popen([*PROGRAM, "export", "told"], cwd=place, env=process(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    running = subprocess.Popen(
+        [*PROGRAM, "export", "told"], cwd=place, env=process(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert running.stdout is not None
     assert running.stderr is not None
     running.stdout.close()
@@ -337,7 +344,7 @@ def test_trust(place: Path, tmp_path: Path) -> None:
     assert call("verify", "told", "--checkpoint", kept, folder=place).code == 0
     fewer = tmp_path / "fewer.ledger"
     lines = (place / "alpha.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "fewer.jsonl").write_text("".join(lines[:20]))
+    (tmp_path / "fewer.jsonl").write_text("".join(line for line in lines if json.loads(line)["rec"] < 6))
     assert call("import", "jsonl", tmp_path / "fewer.jsonl", "-L", fewer).code == 0
     done = call("verify", fewer, "--checkpoint", kept)
     assert done.code == 4

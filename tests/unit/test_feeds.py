@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from scene import INCARNATION, KEY, MINUTE_NS, START_NS, answered, feed_of, lost, minutes, note, observed, opening
+from scene import INCARNATION, KEY, MEMORY, MINUTE_NS, START_NS, answered, feed_of, lost, minutes, note, observed, opening
 
 from ledger import codec, merkle, rows
 from ledger.entry import Observed
@@ -18,7 +18,8 @@ from ledger.store import Ledger
 FEED = feed_of(keyed=True)
 STEP = Observed(START_NS + 31 * MINUTE_NS, ClockStepped(-9 * MINUTE_NS))
 ENTRIES = [
-    opening(FEED), Observed(START_NS, MachineJoined("alpha", ledger_key=KEY)), *minutes(80), lost(at_ns=START_NS + 40 * MINUTE_NS),
+    opening(FEED), Observed(START_NS, MachineJoined("alpha", ledger_key=KEY)), *minutes(80),
+    lost(at_ns=START_NS + 40 * MINUTE_NS),
     STEP, *minutes(40, first=62), Observed(START_NS + 52 * MINUTE_NS, NodeStarted(2)), *minutes(2100, first=104),
     note("late", START_NS), *minutes(30, first=2204),
 ]  # fmt: skip
@@ -76,7 +77,10 @@ def test_a_record_is_found_by_any_entry_of_it(reader):
     assert list(reader.records(1, 3)) == [reader.record(2), reader.record(3)]
 
 
-@pytest.mark.parametrize(("after", "until"), [(0, None), (0, 1), (1, 2), (299, 301), (1000, 1301), (2200, None), (2250, 2255), (5000, None), (7, 7), (9, 3)])
+@pytest.mark.parametrize(
+    ("after", "until"),
+    [(0, None), (0, 1), (1, 2), (299, 301), (1000, 1301), (2200, None), (2250, 2255), (5000, None), (7, 7), (9, 3)],
+)
 def test_any_stretch_is_read_alike(reader, after, until):
     """Entries after one index and until another are those of the whole, with the same instants and records."""
     whole = list(reader.entries())
@@ -183,8 +187,7 @@ class Meddling:
 @pytest.fixture
 def folder():
     """A folder in memory where there is one: this proof opens hundreds of ledgers, and durability is not its matter."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as found:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as found:
         yield Path(found)
 
 
@@ -271,9 +274,13 @@ def test_damage_is_an_error_that_names_its_place(path, tmp_path, case):
     statement, place = SPOILED[case]
     spoil(path, tmp_path / "b.ledger", statement)
     read = []
-    with pytest.raises(Damaged) as found, Ledger.open(tmp_path / "b.ledger") as ledger:
-        for entry in ledger.read():
-            read.append(Observed(entry.at_ns, entry.event, entry.boot, entry.mono_ns))  # noqa: PERF401 - what came before the error
+
+    def read_all():
+        with Ledger.open(tmp_path / "b.ledger") as ledger:
+            read.extend(Observed(entry.at_ns, entry.event, entry.boot, entry.mono_ns) for entry in ledger.read())
+
+    with pytest.raises(Damaged) as found:
+        read_all()
     assert place in (found.value.position or "") or place in found.value.message
     assert read == ENTRIES[: len(read)]
 

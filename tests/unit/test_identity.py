@@ -8,7 +8,9 @@ from ledger.errors import Refused
 from ledger.identity import Feed, Position, feed_id, host_name, incarnation_id, machine_name, parse_position
 
 
-@pytest.mark.parametrize(("given", "name"), [("alpha", "alpha"), (" Alpha\n", "alpha"), ("m01", "m01"), ("x" * 63, "x" * 63), ("a-b_c", "a-b_c")])
+@pytest.mark.parametrize(
+    ("given", "name"), [("alpha", "alpha"), (" Alpha\n", "alpha"), ("m01", "m01"), ("x" * 63, "x" * 63), ("a-b_c", "a-b_c")]
+)
 def test_a_machine_has_one_spelling(given, name):
     """White space around a machine's name and its case do not matter."""
     assert machine_name(given) == name
@@ -23,7 +25,12 @@ def test_what_is_no_machine_name_is_refused(given):
 
 @pytest.mark.parametrize(
     ("given", "name"),
-    [("Alpha.Lab.Example.", "alpha.lab.example"), ("bücher.example", "xn--bcher-kva.example"), ("a" * 63 + ".b", "a" * 63 + ".b"), ("_x.y", "_x.y")],
+    [
+        ("Alpha.Lab.Example.", "alpha.lab.example"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("a" * 63 + ".b", "a" * 63 + ".b"),
+        ("_x.y", "_x.y"),
+    ],
 )
 def test_a_host_name_has_one_spelling(given, name):
     """Host names compare in lower case, without the last dot, in ASCII (IDNA)."""
@@ -41,7 +48,12 @@ def test_a_feed_is_named_by_what_it_is():
     """A feed's id is SHA-256 over incarnation, machine, epoch and key: each of them makes another feed."""
     said = hashlib.sha256(b"meshledger feed\nI\nalpha\n1\nk\n").hexdigest()
     assert feed_id("I", "alpha", 1, "k") == said == Feed.of("I", "alpha", 1, "k").id
-    others = {feed_id("J", "alpha", 1, "k"), feed_id("I", "beta", 1, "k"), feed_id("I", "alpha", 2, "k"), feed_id("I", "alpha", 1, None)}
+    others = {
+        feed_id("J", "alpha", 1, "k"),
+        feed_id("I", "beta", 1, "k"),
+        feed_id("I", "alpha", 2, "k"),
+        feed_id("I", "alpha", 1, None),
+    }
     assert len(others | {said}) == 5
 
 
@@ -76,7 +88,21 @@ def test_a_position_is_read_as_it_is_written(text, position):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "alpha", "alpha#", "#1", "alpha#-1", "alpha.0#1", "alpha.01#1", "alpha~3f#1", "Alpha#1", "alpha#1x", "alpha#1\n2", "alpha#" + "9" * 19]
+    "text",
+    [
+        "",
+        "alpha",
+        "alpha#",
+        "#1",
+        "alpha#-1",
+        "alpha.0#1",
+        "alpha.01#1",
+        "alpha~3f#1",
+        "Alpha#1",
+        "alpha#1x",
+        "alpha#1\n2",
+        "alpha#" + "9" * 19,
+    ],
 )
 def test_what_is_no_position_is_none(text):
     """Anything else spells no position."""

@@ -25,7 +25,6 @@ from ledger.notes import (
     key_text,
     open_checkpoint,
     open_note,
-    origin_of,
     parse_note,
     parse_notes,
     sign_checkpoint,
@@ -74,7 +73,7 @@ ed è subito sera.
 NnugSzTjtVAewIS+Z/iJhUPeFDkO/5QQ2i5ddnGITLlC+EhfLW9oJKONrMouFSQU0xMcXxj99ihAQwaqP3ZekRwNtIc=
 """
 
-ORIGIN = origin_of(Feed.of("incarnation", "alpha").id)
+ORIGIN = f"meshledger/{Feed.of('incarnation', 'alpha').id}"
 LEAVES = [leaf_hash(b"record %d" % index) for index in range(11)]
 
 

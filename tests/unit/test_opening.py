@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from scene import INCARNATION, feed_of, minutes, note, opening
@@ -25,7 +26,9 @@ def path(tmp_path):
 def test_a_new_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     """If making the tables fails, no half ledger is left, and the next attempt succeeds."""
     with monkeypatch.context() as patched:
-        patched.setattr(opened.schema, "create", lambda _path: (_ for _ in ()).throw(sqlite3.OperationalError("database or disk is full")))
+        patched.setattr(
+            opened.schema, "create", lambda _path: (_ for _ in ()).throw(sqlite3.OperationalError("database or disk is full"))
+        )
         with pytest.raises(Unwritable, match="no space left"):
             Ledger.create(tmp_path / "a.ledger")
     assert list(tmp_path.iterdir()) == []
@@ -102,7 +105,8 @@ def test_readers_and_writers_of_one_process_do_not_loosen_each_others_locks(path
         Ledger.open(path).close()
         with pytest.raises(Locked):
             Ledger.open(path, write=True)
-        said = f"import sqlite3; c = sqlite3.connect({str(path)!r}); print(c.execute('select count(*) from control').fetchone()[0]); c.close()"
+        query = "c.execute('select count(*) from control').fetchone()[0]"
+        said = f"import sqlite3; c = sqlite3.connect({str(path)!r}); print({query}); c.close()"
         done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
         assert done.stdout == "2\n"
         assert (path.parent / "a.ledger-wal").exists()
@@ -116,7 +120,7 @@ def test_readers_and_writers_of_one_process_do_not_loosen_each_others_locks(path
 
 def test_no_descriptor_is_left_open(path):
     """Opening and closing, to read and to write, in any order, leaves no file open."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     writer = Ledger.open(path, write=True)
     readers = [Ledger.open(path) for _ in range(3)]
     with pytest.raises(Locked):
@@ -128,7 +132,7 @@ def test_no_descriptor_is_left_open(path):
     Ledger.open(path).close()
     with pytest.raises(NotALedger):
         Ledger.open(path.parent / "none")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_reader_lives_through_a_writers_coming_and_going(path):
@@ -188,7 +192,9 @@ def test_what_is_no_ledger_is_said_to_be_none(tmp_path, name, error, said):
     assert sorted(each.name for each in tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize(("name", "error"), [("text", NotALedger), ("folder", NotALedger), ("none/none", (Unwritable, NotALedger))])
+@pytest.mark.parametrize(
+    ("name", "error"), [("text", NotALedger), ("folder", NotALedger), ("none/none", (Unwritable, NotALedger))]
+)
 def test_nothing_foreign_is_written_over(tmp_path, name, error):
     """`create` makes new files and fills empty ones; it touches nothing else."""
     _special(tmp_path)

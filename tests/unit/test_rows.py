@@ -15,7 +15,10 @@ from ledger.packing import pack
 
 def test_a_sum_covers_every_column_and_its_type():
     """Another value, another type of the same value, a column more or an exchange of two: another sum."""
-    sums = {rows.row_sum(*columns) for columns in ((1, "a", None), (2, "a", None), (1, b"a", None), (1, "a", 0), (1, "a"), ("a", 1, None), (1.0, "a", None))}
+    sums = {
+        rows.row_sum(*columns)
+        for columns in ((1, "a", None), (2, "a", None), (1, b"a", None), (1, "a", 0), (1, "a"), ("a", 1, None), (1.0, "a", None))
+    }
     assert len(sums) == 7
     assert all(len(each) == 8 for each in sums)
 
@@ -29,7 +32,9 @@ def test_the_chain_names_all_that_stood_before():
     assert len(there) == 16
 
 
-@pytest.mark.parametrize("plane", [0, 255, b"", b"x" * 15, b"\0\1" * 500, bytes(range(256)) * 4, random.Random(1).randbytes(1000)])
+@pytest.mark.parametrize(
+    "plane", [0, 255, b"", b"x" * 15, b"\0\1" * 500, bytes(range(256)) * 4, random.Random(1).randbytes(1000)]
+)
 def test_a_plane_comes_back_from_its_stored_form(plane):
     """What deflates well is deflated, the rest stands as it is; both come back."""
     count = 1000 if isinstance(plane, int) else len(plane)

@@ -31,7 +31,13 @@ def test_a_guests_first_minute(tmp_path):
     with Ledger.open(tmp_path / "alpha.ledger") as ledger:
         first, second = ledger.read("alpha")
     assert (first.position, first.kind, first.event) == ("alpha#1", "feed.opened", FeedOpened(INCARNATION, "alpha", 1))
-    assert (second.observer, second.at_ns, second.boot, second.mono_ns, second.event) == ("alpha", START_NS + 1, 4, 99, LinkLost("bravo", "timeout"))
+    assert (second.observer, second.at_ns, second.boot, second.mono_ns, second.event) == (
+        "alpha",
+        START_NS + 1,
+        4,
+        99,
+        LinkLost("bravo", "timeout"),
+    )
 
 
 def test_a_feed_is_opened_once(ledger):
@@ -60,11 +66,14 @@ def test_all_feeds_are_read_one_after_another(ledger):
     for name in ("bravo", "alpha"):
         ledger.open_feed(name, at=0)
         ledger.append([note(name), *minutes(3)], observer=name)
-    assert [entry.position for entry in ledger.read()] == [f"{name}#{index}" for name in ("alpha", "bravo") for index in range(1, 6)]
+    assert [entry.position for entry in ledger.read()] == [
+        f"{name}#{index}" for name in ("alpha", "bravo") for index in range(1, 6)
+    ]
 
 
 @pytest.mark.parametrize(
-    "at", [datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 3, tzinfo=timezone(timedelta(hours=3))), 1_767_225_600_000_000_000]
+    "at",
+    [datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 3, tzinfo=timezone(timedelta(hours=3))), 1_767_225_600_000_000_000],
 )
 def test_an_instant_is_a_number_or_an_aware_datetime(ledger, at):
     """Both spellings of an instant are one, to the microsecond and without a float."""
@@ -111,7 +120,10 @@ def test_a_refused_batch_leaves_no_feed_behind(ledger):
 
 def test_unknown_kinds_are_kept_byte_for_byte(ledger):
     """What this version does not know comes back as it was, whatever its bytes are, from the open part and from a record."""
-    strange = [Opaque("weather.changed", 2, b'{"wind":"north"}'), Opaque("link.lost", 9, b'{"a":1}'), Opaque("x", 0, b"\xff\x00\xfe"), Opaque("y", 1, b""), Opaque("note.added", 1, b'{ "text":"x" }')]  # fmt: skip
+    strange = [
+        Opaque("weather.changed", 2, b'{"wind":"north"}'), Opaque("link.lost", 9, b'{"a":1}'), Opaque("x", 0, b"\xff\x00\xfe"),
+        Opaque("y", 1, b""), Opaque("note.added", 1, b'{ "text":"x" }'),
+    ]  # fmt: skip
     keyed = feed_of(keyed=True)
     ledger.append([opening(keyed), *[Observed(n, each, 1, n) for n, each in enumerate(strange)]], observer=keyed)
     assert [entry.event for entry in ledger.read(after=1)] == strange
@@ -123,10 +135,15 @@ def test_unknown_kinds_are_kept_byte_for_byte(ledger):
 def test_several_appends_stand_or_fall_together(ledger):
     """Within a transaction nothing stands until its end; if it fails, nothing does, and the feeds go on as before."""
     ledger.open_feed("alpha", at=0)
-    with pytest.raises(ZeroDivisionError), ledger.transaction():
-        ledger.append(minutes(1200), observer="alpha")
-        ledger.open_feed("bravo", at=0)
-        raise ZeroDivisionError
+
+    def fail_half_way():
+        with ledger.transaction():
+            ledger.append(minutes(1200), observer="alpha")
+            ledger.open_feed("bravo", at=0)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
     assert [feed.name for feed in ledger.feeds()] == ["alpha"]
     assert ledger.head("alpha").last == 1
     with ledger.transaction(), ledger.transaction():

@@ -295,7 +295,13 @@ def test_a_record_out_of_its_turn_is_refused(ledger, origin):
 
 @pytest.mark.parametrize(
     "bad",
-    [answered(1, peer="BRAVO"), failed(1, reason="tired"), answered(1, link="x" * 65), Observed(2**63, NoteAdded("x")), Observed(0, NoteAdded("x"), -7)],
+    [
+        answered(1, peer="BRAVO"),
+        failed(1, reason="tired"),
+        answered(1, link="x" * 65),
+        Observed(2**63, NoteAdded("x")),
+        Observed(0, NoteAdded("x"), -7),
+    ],
 )
 def test_a_record_with_what_no_append_takes_is_damage(ledger, bad):
     """A record made by another program may be canonical and still hold what the log does not take."""
