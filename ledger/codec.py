@@ -126,6 +126,14 @@ def decode_event(
         return Opaque(kind, version, raw)
 
 
+def stored_event(kind: str, version: int, raw: bytes) -> Event | Opaque:
+    """The same for whoever carries entries on: an old version stays as it was stored, as Opaque, and is upcast by readers."""
+    known = KINDS.get(kind)
+    if known is not None and version != known.version:
+        return Opaque(kind, version, raw)
+    return decode_event(kind, version, raw)
+
+
 def version_of(event: Event | Opaque) -> int:
     """The version of the stored form that `encode_event` gives."""
     return event.version
@@ -177,7 +185,7 @@ def _check_opaque(event: Opaque, place: str) -> None:
         _refuse(place, "v", "must be a whole number from 0 to 2^31")
     if not isinstance(event.raw, bytes) or len(event.raw) > CONTROL_MAX_BYTES:
         _refuse(place, event.kind, f"takes more than {CONTROL_MAX_BYTES} bytes")
-    if not isinstance(decode_event(event.kind, event.version, event.raw), Opaque):
+    if not isinstance(stored_event(event.kind, event.version, event.raw), Opaque):
         _refuse(place, event.kind, "is known to this version: give it as the event that it is")
 
 
@@ -217,7 +225,7 @@ def arrange_record(first: int, entries: Sequence[Observed]) -> tuple[Record, Pin
 
 
 def open_record(record: Record) -> list[Observed]:
-    """The entries of a record, in order. Raises Damaged if its places do not add up."""
+    """The entries of a record, in order, as they are stored. Raises Damaged if its places do not add up."""
     if record.pings.count + len(record.controls) != record.count or not 0 <= record.pings.count <= RECORD_MAX_ENTRIES:
         raise Damaged("a record's entries do not add up to its count")
     pings = iter(unpack(record.pings))
@@ -227,7 +235,7 @@ def open_record(record: Record) -> list[Observed]:
     for control in record.controls:
         while len(result) < control.place:
             result.append(next(pings))
-        event = decode_event(control.kind, control.version, control.body)
+        event = stored_event(control.kind, control.version, control.body)
         result.append(Observed(control.at_ns, event, control.boot, control.mono_ns))
     result.extend(pings)
     return result

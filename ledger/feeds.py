@@ -20,9 +20,9 @@ import msgspec
 
 from ledger import codec, rows
 from ledger.blocks import AT, Context, Group, Pings
-from ledger.entry import Entry, Observed
+from ledger.entry import Entry, Observed, Opaque
 from ledger.errors import Damaged
-from ledger.events import KINDS
+from ledger.events import KINDS, Event
 from ledger.identity import Feed
 from ledger.instants import Disowned, adjusted, disowned
 from ledger.opening import SPOKEN, translate
@@ -341,7 +341,7 @@ class FeedReader:
         effective = list(accumulate(walls, max) if before is None else accumulate(walls, max, initial=before))[-len(walls) :]
         feed = self.feed
         return [
-            Entry(feed, index, o.at_ns, o.event, o.boot, o.mono_ns, instant, number)
+            Entry(feed, index, o.at_ns, _today(o.event), o.boot, o.mono_ns, instant, number)
             for index, (o, instant) in enumerate(zip(observed, effective, strict=True), first)
         ]
 
@@ -352,7 +352,7 @@ class FeedReader:
 
     def _open_entries(self, timeline: Timeline) -> tuple[Head, list[Entry]]:
         """The open part, with the head as of the same moment."""
-        head, observed = self._open_rows()
+        head, observed = self.open_stored()
         if not observed:
             return head, []
         if timeline.peaks and len(timeline.peaks) <= head.records:
@@ -360,8 +360,8 @@ class FeedReader:
         before = timeline.peaks[head.records] if timeline.peaks else head.peak_ns
         return head, self._placed(observed, head.sealed + 1, None, before, timeline)
 
-    def _open_rows(self) -> tuple[Head, list[Observed]]:
-        """The head and the open entries, as of one moment: a seal in between would take rows away."""
+    def open_stored(self) -> tuple[Head, list[Observed]]:
+        """The head and the open entries as they are stored, as of one moment: a seal in between would take rows away."""
         while True:
             head = self.head()
             by_index: dict[int, Observed] = {}
@@ -374,8 +374,10 @@ class FeedReader:
                 if rows.row_sum(self.row, first, last, low, high, lost, body) != stored:
                     raise self.damaged("the entries are not what was written", first if type(first) is int else 0)
                 by_index.update(zip(range(first, last + 1), rows.decode_open(body), strict=True))
-            for entry in self.controls(head.sealed + 1, head.last):
-                by_index[entry.index] = Observed(entry.at_ns, entry.event, entry.boot, entry.mono_ns)
+            query = f"{_CONTROL} where feed = ? and idx between ? and ? order by idx"
+            for found in self._rows(query, (self.row, head.sealed + 1, head.last)):
+                index, at_ns, boot, mono_ns, kind, version, raw = self._control_row(found)
+                by_index[index] = Observed(at_ns, codec.stored_event(kind, version, raw), boot, mono_ns)
             if self.head().sealed == head.sealed:
                 break
         wanted = range(head.sealed + 1, head.last + 1)
@@ -430,7 +432,7 @@ class FeedReader:
                 if record is not None:
                     held.update(zip(range(record.first, record.last + 1), self.walls(record), strict=True))
                     break
-                head, observed = self._open_rows()  # without it, if it was sealed meanwhile: then look again
+                head, observed = self.open_stored()  # without it, if it was sealed meanwhile: then look again
                 held.update(zip(range(head.sealed + 1, head.last + 1), [o.at_ns for o in observed], strict=True))
             return held[index]
 
@@ -493,3 +495,8 @@ class FeedReader:
         for entry in controls:
             result.insert(entry.index - record.first, entry.at_ns)
         return result
+
+
+def _today(event: Event | Opaque) -> Event | Opaque:
+    """An event of an old version as today's; any other as it is."""
+    return codec.decode_event(event.kind, event.version, event.raw) if isinstance(event, Opaque) else event

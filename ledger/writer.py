@@ -51,9 +51,7 @@ class FeedWriter:
     def reload(self) -> None:
         """Forget what is remembered, read what stands."""
         self.head: Head = self._reader.head()
-        self.tail: list[Observed] = [
-            Observed(entry.at_ns, entry.event, entry.boot, entry.mono_ns) for entry in self._reader.open_part()
-        ]
+        self.tail: list[Observed] = self._reader.open_stored()[1]
         peaks = self.head.frontier
         self._frontier = Frontier(self.head.records, [peaks[at : at + 32] for at in range(0, len(peaks), 32)])
         self._contexts: dict[Context, int] = {}

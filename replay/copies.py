@@ -30,7 +30,6 @@ from ledger.store import Branch, Ledger
 
 NAME_DIGITS: Final = 16
 _T = TypeVar("_T")
-_ANY: Final = Timeline()
 """A timeline that disowns nothing: who asks only for what was recorded needs no effective instants."""
 
 
@@ -116,12 +115,8 @@ def held(ledger: Ledger, feed: Feed) -> list[Copy]:
 
 def stands(reader: FeedReader) -> Copy:
     """What stands of a feed in one file, as of one moment, also beside a live writer."""
-    while True:
-        head = reader.head()
-        tail = reader.open_part(_ANY)
-        if (tail and tail[0].index == head.sealed + 1) or (not tail and head.last == head.sealed):
-            return Copy(reader, head.records, (), [Observed(e.at_ns, e.event, e.boot, e.mono_ns) for e in tail])
-        # Sealed meanwhile: look again.
+    head, tail = reader.open_stored()
+    return Copy(reader, head.records, (), tail)
 
 
 def _branched(standing: Copy, branch: Branch) -> Copy:

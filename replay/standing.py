@@ -58,7 +58,7 @@ class Standing(FeedReader):
         whole, record = super().partial(at_ns, timeline)
         return (whole, record) if whole < self._standing.records else (self._standing.records, None)
 
-    def _open_rows(self) -> tuple[Head, list[Observed]]:
+    def open_stored(self) -> tuple[Head, list[Observed]]:
         head, wanted = self._standing, self._standing.last - self._standing.sealed
         found: list[Observed] = []
         for record in self._whole.records(head.records):
@@ -66,9 +66,9 @@ class Standing(FeedReader):
                 break
             found += self._whole.observed(record)
         if len(found) < wanted:
-            found += [Observed(e.at_ns, e.event, e.boot, e.mono_ns) for e in self._whole.open_part(Timeline())]
+            found += self._whole.open_stored()[1]
         if len(found) < wanted:  # sealed meanwhile
-            return self._open_rows()
+            return self.open_stored()
         return head, found[:wanted]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from ledger.errors import Refused
 from replay.text import shorten
@@ -24,6 +23,8 @@ def zone_named(key: str | None) -> tzinfo:
     """The zone of an IANA key such as `Europe/Berlin`, or UTC. Raises Refused if there is none of that name."""
     if key in {None, "UTC", "Z"}:
         return UTC
+    from zoneinfo import ZoneInfo  # few questions name a zone
+
     try:
         return ZoneInfo(str(key))
     except (KeyError, ValueError, OSError):

@@ -253,7 +253,7 @@ def test_completion_completes() -> None:
 
 # Lean.
 
-HEAVY = ("sqlite_utils", "asyncssh", "dns", "cryptography", "duckdb", "hypothesis", "asyncio")
+HEAVY = ("sqlite_utils", "asyncssh", "dns", "cryptography", "duckdb", "hypothesis", "asyncio", "zoneinfo")
 
 
 @pytest.mark.parametrize(
