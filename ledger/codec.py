@@ -18,12 +18,13 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from ledger.blocks import Block, Pings, unpack
+from ledger.blocks import Block
 from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, MONO_MAX_NS, Observed, Opaque
 from ledger.errors import Damaged, EventRefused
 from ledger.events import KINDS, Event, PingAnswered, PingFailed
 from ledger.merkle import leaf_hash
 from ledger.packing import arrange
+from ledger.unpacking import Pings, unpack
 
 RECORD_FORMAT: Final = 1
 CONTROL_MAX_BYTES: Final = 16 * 1024

@@ -30,9 +30,7 @@ class Refused(LedgerError, ValueError):
 class EventRefused(Refused):
     """An event that the record does not take: malformed, oversized, over-nested. `field` and `place` say where."""
 
-    def __init__(
-        self, message: str, *, field: str | None = None, place: str | None = None, hint: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, field: str | None = None, place: str | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.field = field
         self.place = place

@@ -28,9 +28,7 @@ IMPORTED: Final = "import:"
 
 _MACHINE = re.compile(MACHINE_PATTERN)
 _HOSTNAME = re.compile(HOSTNAME_PATTERN)
-_POSITION = re.compile(
-    r"^([a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?)(?:\.([1-9][0-9]{0,8}))?(?:~([0-9a-f]{4,64}))?#([0-9]{1,18})$"
-)
+_POSITION = re.compile(r"^([a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?)(?:\.([1-9][0-9]{0,8}))?(?:~([0-9a-f]{4,64}))?#([0-9]{1,18})$")
 
 
 def machine_name(text: str) -> str:
@@ -59,14 +57,17 @@ def host_name(text: str) -> str:
 
 def feed_id(incarnation: str, machine: str, epoch: int, ledger_key: str | None) -> str:
     """The feed's id: SHA-256, as 64 hexadecimal digits, over what the feed is."""
-    text = f"meshledger feed\n{incarnation}\n{machine}\n{epoch}\n{ledger_key or ''}\n"
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _digest("meshledger feed", incarnation, machine, epoch, ledger_key)
 
 
 def incarnation_id(name: str, transport: str, addressing: str, ledger_key: str, salt: str) -> str:
     """The id of a new cluster: it commits to its founder's ledger key, so that nobody else can be its root."""
-    text = f"meshledger incarnation\n{name}\n{transport}\n{addressing}\n{ledger_key}\n{salt}\n"
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _digest("meshledger incarnation", name, transport, addressing, ledger_key, salt)
+
+
+def _digest(*parts: str | int | None) -> str:
+    """SHA-256 over a JSON array (RFC 8259, UTF-8, no spaces): no two lists of parts have the same text."""
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
 
 class Feed(msgspec.Struct, frozen=True, order=True, gc=False):

@@ -71,9 +71,7 @@ def save(key: LedgerKey, path: Path | str) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
     except FileExistsError:
-        raise Refused(
-            f"{path} exists", hint="a key is never overwritten: choose another path, or move it away"
-        ) from None
+        raise Refused(f"{path} exists", hint="a key is never overwritten: choose another path, or move it away") from None
     except (FileNotFoundError, NotADirectoryError):
         raise Refused(f"{path.parent} is no folder", hint="make it first") from None
     except OSError as error:

@@ -25,10 +25,11 @@ from typing import Any, Final
 import msgspec
 
 from ledger import planes
-from ledger.blocks import AT, BACK, COMMON, DELTA, GIVEN, HELD, HOLD, MONO, NUMBER, RTT, SENT, SPAN, Block, Column, Context, Pings
+from ledger.blocks import AT, BACK, COMMON, DELTA, GIVEN, HELD, HOLD, MONO, NUMBER, RTT, SENT, SPAN, Block, Column, Context
 from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, MONO_MAX_NS, Observed
 from ledger.events import PingAnswered, PingFailed
 from ledger.planes import TooWide
+from ledger.unpacking import Pings
 
 _EMPTY: Final = Block(0, (), (), ())
 _NOTHING: Final = Column(1, 0, (), ())

@@ -21,12 +21,13 @@ from typing import Any, Final
 
 import msgspec
 
-from ledger.blocks import COMMON, Block, Column, Context, Group, Pings
+from ledger.blocks import COMMON, Block, Column, Context, Group
 from ledger.codec import Control
 from ledger.entry import Observed
 from ledger.errors import Damaged
 from ledger.events import PingAnswered, PingFailed
 from ledger.planes import Plane
+from ledger.unpacking import Pings
 
 CHAIN_START: Final = bytes(16)
 

@@ -25,7 +25,8 @@ from ledger import codec, rows
 from ledger.entry import Entry, Observed, Opaque
 from ledger.errors import Damaged, Refused, WrongIncarnation
 from ledger.events import Event, FeedOpened
-from ledger.feeds import FeedReader, Head
+from ledger.feeds import FeedReader
+from ledger.heads import Head
 from ledger.identity import Feed, feed_id, machine_name
 from ledger.opening import SPOKEN, Reading, Writing, translate
 from ledger.scan import Scan, scan

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import repeat
 
-from ledger.blocks import AT, RTT, Pings
+from ledger.blocks import AT, RTT
 from ledger.entry import Entry
-from ledger.feeds import FeedReader, RecordRow
+from ledger.feeds import FeedReader
+from ledger.heads import RecordRow
+from ledger.unpacking import Pings
 
 Visit = tuple[int, int, str, str | None, int | None]
 """Index, wall clock in ns, kind, peer (None for an entry that has none), round trip in µs (None if there is none)."""

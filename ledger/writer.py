@@ -19,13 +19,15 @@ from typing import Any, Final
 import msgspec
 
 from ledger import codec, rows
-from ledger.blocks import AT, Context, Pings
+from ledger.blocks import AT, Context
 from ledger.entry import Observed
 from ledger.errors import Conflict, Damaged, EventRefused, Forked
 from ledger.events import KeyChanged, MachineJoined, MachineLeft, MachineReconnected, PingAnswered, PingFailed
-from ledger.feeds import FeedReader, Head
+from ledger.feeds import FeedReader
+from ledger.heads import Head
 from ledger.merkle import Frontier
 from ledger.packing import arrange
+from ledger.unpacking import Pings
 
 RECORD_ENTRIES: Final = 1_000
 """Measured (tests/bench): fewer make more bytes, more make a moment dearer; 1,000 keeps both within the goals."""

@@ -24,7 +24,7 @@ import msgspec
 from ledger import codec, rows
 from ledger.entry import Observed
 from ledger.errors import Damaged
-from ledger.feeds import FeedReader, Timeline
+from ledger.feeds import FeedReader
 from ledger.identity import Feed
 from ledger.store import Branch, Ledger
 

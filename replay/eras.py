@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ledger.entry import Entry
-from ledger.feeds import RecordRow
+from ledger.heads import RecordRow
 from ledger.identity import Feed
 from projections.cluster import Cluster
 from projections.feed_state import FeedState

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ledger.blocks import Pings
 from ledger.entry import Entry
-from ledger.feeds import FeedReader, RecordRow, Timeline
+from ledger.feeds import FeedReader
+from ledger.heads import RecordRow, Timeline
+from ledger.unpacking import Pings
 from projections.feed_state import FeedState
 
 

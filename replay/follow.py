@@ -18,7 +18,8 @@ import msgspec
 
 from ledger.entry import Entry
 from ledger.errors import NotCovered, Refused
-from ledger.feeds import FeedReader, Timeline
+from ledger.feeds import FeedReader
+from ledger.heads import Timeline
 from ledger.identity import Feed, parse_position
 from replay.history import History
 from replay.select import ALL, Selection, opened

@@ -19,7 +19,8 @@ from typing import Self
 
 from ledger.entry import Entry
 from ledger.errors import NotCovered, Refused
-from ledger.feeds import FeedReader, Head
+from ledger.feeds import FeedReader
+from ledger.heads import Head
 from ledger.identity import Feed, Position, parse_position
 from ledger.store import instant_ns
 from projections.cluster import Cluster

@@ -20,7 +20,7 @@ from ledger import codec
 from ledger.entry import Observed
 from ledger.errors import EventRefused, WrongIncarnation
 from ledger.events import FeedOpened
-from ledger.feeds import Head
+from ledger.heads import Head
 from ledger.identity import Feed, parse_position
 from ledger.store import Ledger
 from replay.intake import Intake

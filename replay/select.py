@@ -18,12 +18,13 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from ledger.blocks import Pings
 from ledger.entry import Entry
 from ledger.errors import Refused
 from ledger.events import JoinRefused, PingAnswered, PingFailed, Reason
-from ledger.feeds import FeedReader, RecordRow, Timeline
+from ledger.feeds import FeedReader
+from ledger.heads import RecordRow, Timeline
 from ledger.identity import Feed
+from ledger.unpacking import Pings
 from replay.cells import Cell
 from replay.history import History
 from replay.streams import Piece, backwards, forwards, in_order

@@ -17,13 +17,15 @@ from typing import Final
 import msgspec
 
 from ledger import codec, rows
-from ledger.blocks import AT, Pings
+from ledger.blocks import AT
 from ledger.entry import Observed, Opaque
 from ledger.errors import LedgerError
 from ledger.events import FeedOpened
-from ledger.feeds import FeedReader, Head, RecordRow, Timeline
+from ledger.feeds import FeedReader
+from ledger.heads import Head, RecordRow, Timeline
 from ledger.identity import Feed
 from ledger.merkle import Frontier
+from ledger.unpacking import Pings
 
 BROKEN: Final = (LedgerError, ValueError, TypeError, LookupError, StopIteration, OverflowError, AttributeError)
 """What rows that were forged with care, their sums made anew, may raise when they are opened."""

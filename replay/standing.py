@@ -13,7 +13,8 @@ from typing import Final
 import msgspec
 
 from ledger.entry import Entry, Observed
-from ledger.feeds import FeedReader, Head, RecordRow, Timeline
+from ledger.feeds import FeedReader
+from ledger.heads import Head, RecordRow, Timeline
 from ledger.merkle import Frontier
 
 _NEVER: Final = 2**62

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import msgspec
 
 from ledger.entry import INSTANT_MIN_NS, Entry
-from ledger.feeds import FeedReader, RecordRow, Timeline
+from ledger.feeds import FeedReader
+from ledger.heads import RecordRow, Timeline
 
 Key = tuple[int, int, int]
 """A place in the stream: instant, rank of the feed, index; all negative in one that goes backwards."""

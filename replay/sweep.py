@@ -15,9 +15,11 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 from ledger import events as ev
-from ledger.blocks import AT, RTT, Group, Pings
+from ledger.blocks import AT, RTT, Group
 from ledger.entry import Entry, Opaque
-from ledger.feeds import FeedReader, RecordRow
+from ledger.feeds import FeedReader
+from ledger.heads import RecordRow
+from ledger.unpacking import Pings
 from projections.coverage import Pause
 from projections.feed_state import FeedState
 from projections.links import evidence, silence_ns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,9 +32,11 @@ def recorded(path: Path, history: Mapping[Feed, Sequence[Observed]], seals: Iter
 
 
 def keepable(history: Mapping[Feed, Sequence[Observed]]) -> dict[Feed, list[Observed]]:
-    """What a ledger takes of a history: the feeds of one incarnation, that of most, without the entries that it refuses."""
-    incarnations = [feed.incarnation for feed in history]
-    one = max(sorted(set(incarnations)), key=incarnations.count)
+    """What a ledger takes of a history: the feeds of one incarnation, the longest, without the entries that it refuses."""
+    sizes: Counter[str] = Counter()
+    for feed, log in history.items():
+        sizes[feed.incarnation] += len(log)
+    one = max(sorted(sizes), key=sizes.__getitem__)
     return {feed: [each for each in log if _taken(each)] for feed, log in history.items() if feed.incarnation == one}
 
 

@@ -6,6 +6,7 @@ loaded, except the last: what a read path really loads, in a fresh process.
 
 import ast
 import graphlib
+import importlib
 import re
 import shutil
 import subprocess
@@ -169,7 +170,9 @@ def test_rooms_are_small():
 def test_a_face_gives_what_it_says_in_order(package):
     """`__all__` is sorted, and is just what the face imports."""
     tree = TREES[f"{package}.__init__"]
-    names = [each.asname or each.name for node in tree.body if isinstance(node, ast.ImportFrom) for each in node.names]
+    faces = ("__future__", "typing", "types")
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module not in (*faces, "importlib")]
+    names = [each.asname or each.name for node in imports for each in node.names]
     given = [
         ast.literal_eval(node.value)
         for node in tree.body
@@ -178,6 +181,15 @@ def test_a_face_gives_what_it_says_in_order(package):
     said = given[0] if given else []
     assert said == sorted(said)
     assert sorted(names) == said
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_face_gives_each_name_as_its_room_made_it(package):
+    """Every name that a face promises is there, made in a room of its own folder; any other is an AttributeError."""
+    face = importlib.import_module(package)
+    assert [name for name in face.__all__ if not getattr(face, name).__module__.startswith(f"{package}.")] == []
+    with pytest.raises(AttributeError):
+        face.nothing_of_that_name  # noqa: B018 - asking is the point
 
 
 def test_host_keys_are_always_checked():

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench.digest import ANSWERED, DOWN, FAILED, UP, State, Visited
-from bench.peers.contestant import Absent, Contestant
+from bench.peers.contestant import Contestant
 
 from ledger.entry import Entry, Observed
 from ledger.identity import Feed

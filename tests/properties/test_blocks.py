@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import planes, rows
-from ledger.blocks import Pings, unpack
 from ledger.codec import make_record
 from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, MONO_MAX_NS, Observed
 from ledger.events import NoteAdded, PingAnswered, PingFailed
 from ledger.packing import arrange, pack
+from ledger.unpacking import Pings, unpack
 
 NOW = 1_767_225_600_000_000_000
 H = "0123456789abcdef" * 4

@@ -14,7 +14,7 @@ from ledger import codec
 from ledger.entry import Observed
 from ledger.errors import EventRefused
 from ledger.events import FeedOpened
-from ledger.feeds import Head
+from ledger.heads import Head
 from ledger.identity import Feed
 from ledger.store import Ledger
 from ledger.testing import History, events, histories, instants, opaques

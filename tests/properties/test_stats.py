@@ -91,7 +91,7 @@ def results(model: Model, links: dict[str, LinkCounts], at: list[int]) -> None:
         assert found.rtt_us.p50 == (rtt_us[(len(rtt_us) - 1) // 2] if rtt_us else None)
 
 
-PARTS = st.floats(0, 1)
+PARTS = st.sampled_from([0.0, 1.0]) | st.floats(0, 1)
 
 
 @given(histories(size_max=25), SEALS, PARTS, PARTS)
@@ -124,7 +124,7 @@ def narrow(draw: st.DrawFn, peers: list[str]) -> list[Observed]:
         st.sampled_from([ev.SettingsChanged(1, 10_000), ev.SettingsChanged(2, 600_000)]),
     ]
     answered = st.builds(ev.PingAnswered, peer, st.just(1), st.integers(0, 9), st.just("1"))
-    alphabet = [answered, *(each for each in several if draw(st.booleans()))]
+    alphabet = [answered, *(draw(st.lists(st.sampled_from(several), max_size=5)) if draw(st.booleans()) else ())]
     at_ns, result = 10**18, []
     for gap_ns, event in draw(st.lists(st.tuples(gap, st.one_of(alphabet)), min_size=1, max_size=30)):
         at_ns += gap_ns
@@ -132,7 +132,7 @@ def narrow(draw: st.DrawFn, peers: list[str]) -> list[Observed]:
     return result
 
 
-@given(narrow(["bravo", "charlie"]), narrow(["alpha", "charlie"]), SEALS, PARTS, PARTS)
+@given(narrow(["bravo", "charlie"]), narrow(["alpha", "charlie"]), st.lists(st.integers(2, 32), max_size=4), PARTS, PARTS)
 def test_dense_feeds_too(alpha: list[Observed], bravo: list[Observed], seals: list[int], since: float, until: float) -> None:
     """Silences, losses and restarts at and around every threshold, in records cut anywhere."""
     logs = {}

@@ -4,12 +4,13 @@ import msgspec
 import pytest
 from scene import MINUTE_NS, START_NS, answered, failed, minutes, note
 
-from ledger.blocks import AT, MONO, RTT, Pings, unpack
+from ledger.blocks import AT, MONO, RTT
 from ledger.codec import decode_record, encode_record, make_record
 from ledger.entry import Observed
 from ledger.errors import Damaged
 from ledger.events import PingAnswered
 from ledger.packing import arrange, pack
+from ledger.unpacking import Pings, unpack
 
 H = "0123456789abcdef" * 4
 

@@ -14,7 +14,7 @@ from word import START_NS, Word, feed_of
 from ledger import rows
 from ledger.errors import Damaged, NotALedger, Refused
 from ledger.events import NoteAdded, PingAnswered
-from ledger.feeds import Head
+from ledger.heads import Head
 from ledger.identity import Feed
 from ledger.keys import generate
 from ledger.merkle import Frontier

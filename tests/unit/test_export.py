@@ -189,7 +189,8 @@ def test_what_fails_leaves_nothing_half(tmp_path, source, form, monkeypatch):
     def fail(*_given, **_named):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("replay.merge.os.fsync" if form == "ledger" else "replay.export.os.fsync", fail)
+    room = sys.modules["replay.merge" if form == "ledger" else "replay.export"]
+    monkeypatch.setattr(room.os, "fsync", fail)
     if form == "ledger":
         monkeypatch.setattr("pathlib.Path.replace", fail)
     with pytest.raises(Unwritable, match="no space left"):
@@ -250,7 +251,7 @@ def test_a_backup_never_replaces_a_file(tmp_path, source, monkeypatch):
     target.write_text("dear")
     with pytest.raises(Refused, match="is there already"):
         backup(source, target)
-    monkeypatch.setattr("replay.export._check", lambda _target: None)
+    monkeypatch.setattr(sys.modules["replay.export"], "_check", lambda _target: None)
     monkeypatch.setattr("pathlib.Path.exists", lambda _path, **_named: False)
     with pytest.raises(Refused, match="is there already"):
         backup(source, target)

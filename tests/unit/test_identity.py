@@ -46,7 +46,7 @@ def test_what_is_no_host_name_is_refused(given):
 
 def test_a_feed_is_named_by_what_it_is():
     """A feed's id is SHA-256 over incarnation, machine, epoch and key: each of them makes another feed."""
-    said = hashlib.sha256(b"meshledger feed\nI\nalpha\n1\nk\n").hexdigest()
+    said = hashlib.sha256(b'["meshledger feed","I","alpha",1,"k"]').hexdigest()
     assert feed_id("I", "alpha", 1, "k") == said == Feed.of("I", "alpha", 1, "k").id
     others = {
         feed_id("J", "alpha", 1, "k"),
@@ -118,3 +118,8 @@ def test_a_position_means_the_feeds_that_it_names():
     assert chosen.names(one)
     assert not chosen.names(other)
     assert not Position("alpha", 2, "", 7).names(one)
+
+
+def test_no_two_feeds_share_the_text_that_is_hashed():
+    """What separates the parts cannot be moved into one of them."""
+    assert feed_id("a\nb", "c", 1, None) != feed_id("a", "b\nc", 1, None)

@@ -7,10 +7,10 @@ import pytest
 from scene import answered, failed, minutes, note
 
 from ledger import rows
-from ledger.blocks import Pings
 from ledger.codec import make_record
 from ledger.errors import Damaged
 from ledger.packing import pack
+from ledger.unpacking import Pings
 
 
 def test_a_sum_covers_every_column_and_its_type():

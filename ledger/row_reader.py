@@ -1,0 +1,239 @@
+"""The rows of one feed, read and believed only when they check.
+
+Each row's sum is checked before its content is used, and each row against its neighbours: indexes are consecutive, a
+record's place in time is stated by its own row, control events fill exactly the places that the pings leave. Whatever
+fails is `Damaged` and names the position. `feeds` makes entries and moments of what stands here. Reads, never writes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+from ledger import codec, rows
+from ledger.blocks import Context, Group
+from ledger.entry import Entry, Observed
+from ledger.errors import Damaged
+from ledger.events import KINDS
+from ledger.heads import Head, RecordRow
+from ledger.identity import Feed
+from ledger.opening import SPOKEN, translate
+from ledger.schema import RARE
+from ledger.unpacking import Pings
+
+RECORD: Final = (
+    "select feed, n, first, last, pings, lost, low_ns, high_ns, before_ns, peak_ns, steady, origin_ns, prior, leaf, sum, body "
+    "from record"
+)
+CONTROL: Final = "select feed, idx, at_ns, boot, mono_ns, kind, v, body, sum from control"
+_RUN: Final = 16
+"""So many record rows are fetched at once."""
+_PAGE: Final = 256
+"""Contexts are read by pages of so many; a record's contexts are mostly neighbours."""
+_T = TypeVar("_T")
+
+
+class RowReader:
+    """The rows of one feed of one open ledger file. `row` is its row id there."""
+
+    def __init__(self, connection: sqlite3.Connection, row: int, feed: Feed, *, own: bool = False) -> None:
+        """`own`: this very connection writes, so nothing that may change is kept from one question to the next."""
+        self._connection = connection
+        self._own = own
+        self._head: tuple[int, Head] | None = None
+        self.row = row
+        self.feed = feed
+        self._pages: dict[int, dict[int, Context]] = {}
+
+    def _rows(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        """The rows of a query. What SQLite says against them is said as one of our errors. All at once: a query left half
+        read would keep a writer from beginning, its log from being taken in, and this reader from seeing what is new.
+        """
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except SPOKEN as error:
+            raise translate(error, self.feed.name) from error
+
+    def _row(self, sql: str, values: Sequence[object]) -> tuple[Any, ...] | None:
+        """The first row of a query, or None."""
+        try:
+            found: tuple[Any, ...] | None = self._connection.execute(sql, values).fetchone()
+        except SPOKEN as error:
+            raise translate(error, self.feed.name) from error
+        return found
+
+    # What the feed is and how far it goes.
+
+    def head(self) -> Head:
+        """How far the feed goes now."""
+        version = 0
+        if not self._own:
+            version = (self._row("pragma data_version", ()) or (0,))[0]
+            if self._head is not None and self._head[0] == version:
+                return self._head[1]
+        query = "select records, sealed, last, peak_ns, chain, frontier, contexts, kinds, evidence, sum from head"
+        found = self._row(f"{query} where feed = ?", (self.row,))
+        if found is None or rows.row_sum(self.row, *found[:-1]) != found[-1]:
+            raise self.damaged("the feed's head row is not what was written", 0)
+        head = Head(*found[:-1])
+        self._head = version, head
+        return head
+
+    def damaged(self, what: str, index: int) -> Damaged:
+        """The error for something at or near entry `index` of this feed."""
+        return Damaged(what, position=self.feed.at(index) if index else self.feed.name)
+
+    # Records.
+
+    def records(self, after: int = 0, until: int | None = None) -> Iterator[RecordRow]:
+        """The record rows n in (after, until], in order, each checked with its neighbours."""
+        until = self.head().records if until is None else until
+        before: RecordRow | None = None
+        query = f"{RECORD} where feed = ? and n > ? and n <= ? order by n"
+        while after < until:
+            end = min(after + _RUN, until)
+            for found in self._rows(query, (self.row, after, end)):
+                record = self._record(found)
+                if record.n != after + 1 or (
+                    before is not None and (record.first != before.last + 1 or record.prior != before.chain)
+                ):
+                    raise self.damaged(f"record {after + 1} is missing or out of its place", record.first)
+                after, before = record.n, record
+                yield record
+            if after != end:
+                raise self.damaged(f"record {after + 1} is missing", before.last + 1 if before else 1)
+
+    def record(self, n: int) -> RecordRow:
+        """Record number `n`."""
+        found = self._row(f"{RECORD} where feed = ? and n = ?", (self.row, n))
+        if found is None or found[1] != n:
+            raise self.damaged(f"record {n} is missing", 0)
+        return self._record(found)
+
+    def _record(self, found: tuple[Any, ...]) -> RecordRow:
+        record = RecordRow(*found)
+        if rows.row_sum(*found[:14], found[15]) != record.sum or record.feed != self.row:
+            raise self.damaged(f"record {record.n} is not what was written", record.first if type(record.first) is int else 0)
+        return record
+
+    def holding(self, index: int) -> RecordRow | None:
+        """The record that holds entry `index`, or None if it stands in the open part."""
+        low, high = 1, self.head().records
+        while low <= high:
+            middle = (low + high) // 2
+            record = self.record(middle)
+            if index < record.first:
+                high = middle - 1
+            elif index > record.last:
+                low = middle + 1
+            else:
+                return record
+        return None
+
+    def leaves(self) -> list[bytes]:
+        """The leaf hash of each record, in order. Only the numbers are checked here; `records` checks the rows."""
+        count = self.head().records
+        found = self._rows("select n, leaf from record where feed = ? and n <= ? order by n", (self.row, count))
+        if [n for n, _leaf in found] != list(range(1, count + 1)):
+            raise self.damaged("records are missing", 0)
+        return [leaf for _n, leaf in found]
+
+    def context(self, number: int) -> Context:
+        """The context with this number."""
+        page = self._pages.get(number // _PAGE)
+        if page is None:
+            if len(self._pages) >= 8:
+                self._pages.clear()
+            page = self._pages[number // _PAGE] = self._context_page(number // _PAGE)
+        try:
+            return page[number]
+        except KeyError:
+            # The page was read before this context was written.
+            page = self._pages[number // _PAGE] = self._context_page(number // _PAGE)
+        if number not in page:
+            raise self.damaged(f"context {number} is missing", 0)
+        return page[number]
+
+    def _context_page(self, page: int) -> dict[int, Context]:
+        found = self._rows(
+            "select id, body, sum from context where feed = ? and id >= ? and id < ?",
+            (self.row, page * _PAGE, (page + 1) * _PAGE),
+        )
+        result = {}
+        for number, body, stored in found:
+            if rows.row_sum(self.row, number, body) != stored:
+                raise self.damaged(f"context {number} is not what was written", 0)
+            result[number] = rows.decode_context(body)
+        return result
+
+    # Entries.
+
+    def controls(self, first: int, last: int) -> list[Entry]:
+        """The control entries with indexes `first` … `last`, ascending; `effective_ns` is the wall clock still."""
+        found = self._rows(f"{CONTROL} where feed = ? and idx between ? and ? order by idx", (self.row, first, last))
+        return [self._control(row) for row in found]
+
+    def _control_row(self, found: tuple[Any, ...]) -> tuple[int, int, int | None, int | None, str, int, bytes]:
+        """Index, clocks, kind, version and stored form of a control entry, once its row has been checked."""
+        feed, index, at_ns, boot, mono_ns, kind, version, body, stored = found
+        if rows.row_sum(*found[:-1]) != stored or feed != self.row:
+            raise self.damaged("the entry is not what was written", index if type(index) is int else 0)
+        return index, at_ns, boot, mono_ns, kind, version, body.encode() if isinstance(body, str) else body
+
+    def _control(self, found: tuple[Any, ...]) -> Entry:
+        index, at_ns, boot, mono_ns, kind, version, raw = self._control_row(found)
+        return Entry(self.feed, index, at_ns, codec.decode_event(kind, version, raw), boot, mono_ns, at_ns)
+
+    def rare(self, kinds: Sequence[str], until: int | None = None) -> list[Entry]:
+        """The entries of these kinds (none of them `link.` or `ping.`), ascending; `effective_ns` is the wall clock."""
+        head = self.head()
+        marks = ", ".join("?" * len(kinds))
+        found = self._rows(
+            f"{CONTROL} where feed = ? and {RARE} and kind in ({marks}) and idx <= ? order by idx",
+            (self.row, *kinds, head.last),
+        )
+        if sum(row[5] in KINDS for row in found) != head.count_of(kinds):
+            raise self.damaged("control entries are missing from the index of kinds", 0)
+        return [self._control(row) for row in found if until is None or row[1] <= until]
+
+    def controls_of(self, record: RecordRow) -> list[Entry]:
+        """The control entries of a record: exactly as many as its pings leave places for."""
+        found = self.controls(record.first, record.last) if record.pings <= record.last - record.first else []
+        return self._all_controls(record, found)
+
+    def _all_controls(self, record: RecordRow, found: list[_T]) -> list[_T]:
+        if len(found) + record.pings != record.last - record.first + 1:
+            raise self.damaged(f"record {record.n} lacks control events, or has too many", record.first)
+        return found
+
+    def groups(self, record: RecordRow) -> list[Group]:
+        """What the pings of a record amount to, from its directory."""
+        return rows.decode_groups(record.body(), record.origin_ns, record.first, self.context)
+
+    def pings(self, record: RecordRow, controls: Sequence[Entry]) -> Pings:
+        """The pings of a record, opened."""
+        try:
+            block = rows.decode_block(record.body(), self.context, opened=False)
+            return Pings(block, record.first, [entry.index for entry in controls], inflate=rows.inflate)
+        except Damaged as error:
+            raise self.damaged(error.message, record.first) from None
+
+    def canonical(self, record: RecordRow) -> codec.Record:
+        """The record as its leaf covers it: control events as they are stored, whatever is made of them today."""
+        first, last = record.first, record.last
+        controls = []
+        if record.pings <= last - first:
+            query = f"{CONTROL} where feed = ? and idx between ? and ? order by idx"
+            for found in self._rows(query, (self.row, first, last)):
+                index, at_ns, boot, mono_ns, kind, version, raw = self._control_row(found)
+                controls.append(codec.Control(index - first, at_ns, boot, mono_ns, kind, version, raw))
+        block = rows.decode_block(record.body(), self.context)
+        return codec.Record(codec.RECORD_FORMAT, first, last - first + 1, tuple(self._all_controls(record, controls)), block)
+
+    def observed(self, record: RecordRow) -> list[Observed]:
+        """The entries of a record without their places."""
+        try:
+            return codec.open_record(self.canonical(record))
+        except (Damaged, IndexError, ValueError, StopIteration) as error:
+            raise self.damaged(f"record {record.n} does not open: {error}", record.first) from None

@@ -1,0 +1,349 @@
+"""Reading blocks: columns decoded when they are asked for, pings given back, groups counted (the shapes stand in `blocks`).
+
+What `packing` made comes back exactly, which is a law. A column is opened only when somebody asks for it, and for a moment
+within a record (`groups_until`) hardly more than the wall clock is. What does not fit together is Damaged. Pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, chain, pairwise, repeat
+from operator import add, itemgetter, mul, sub
+from typing import Any, NamedTuple
+
+from ledger import planes
+from ledger.blocks import AT, BACK, COMMON, DELTA, GIVEN, HELD, HOLD, MONO, NUMBER, RTT, SENT, SPAN, Block, Column, Context, Group
+from ledger.entry import Observed
+from ledger.errors import Damaged
+from ledger.events import PingAnswered, PingFailed
+from ledger.planes import Plane
+
+
+class Pings:
+    """A block opened for reading: each column is decoded when it is first asked for. `first` is the index of the
+    record's first entry, `controls` the indexes of its control entries, ascending: they lie between the pings.
+    """
+
+    __slots__ = (
+        "_ahead",
+        "_cache",
+        "_mono",
+        "_open",
+        "_order",
+        "block",
+        "controls",
+        "count",
+        "first",
+        "sizes",
+        "starts",
+        "which",
+    )
+
+    def __init__(
+        self,
+        block: Block,
+        first: int,
+        controls: Sequence[int],
+        sizes: list[int] | None = None,
+        inflate: Callable[[Plane, int], Plane] | None = None,
+    ) -> None:
+        """`inflate` opens the planes of the columns, where they are still as they were stored."""
+        self.block = block
+        self._open = inflate
+        self.first = first
+        self.controls = controls
+        self._ahead = [control - first - place for place, control in enumerate(controls)]
+        self.count = block.count
+        if len(block.which) == 1 and isinstance(block.which[0], bytes) and len(block.contexts) <= 128:
+            self.which: Sequence[int] = block.which[0]
+        elif not block.which:
+            self.which = bytes(block.count)
+        else:
+            self.which = planes.decode(block.which, block.count)
+        if len(self.which) != block.count:
+            raise Damaged("a block's contexts do not match its count")
+        self.sizes = [self.which.count(number) for number in range(len(block.contexts))] if sizes is None else sizes
+        if sum(self.sizes) != block.count or (block.count and len(block.columns) != 9):
+            raise Damaged("a block names contexts that it does not have")
+        self.starts = list(accumulate(self.sizes, initial=0))
+        self._cache: dict[int, Sequence[int]] = {}
+        self._order: list[int] | None = None
+        self._mono: list[int] | None = None
+
+    def keep(self, order: list[int], values: Mapping[int, Sequence[int]]) -> None:
+        """Take what is known already instead of decoding it."""
+        self._order = order
+        self._cache = dict(values)
+
+    @property
+    def order(self) -> list[int]:
+        """For each place in the order of contexts, the ping's place in the order of the feed."""
+        if self._order is None:
+            self._order = sorted(range(self.count), key=self.which.__getitem__)
+        return self._order
+
+    def column(self, index: int) -> Sequence[int]:
+        """The values of a column as `_values` gave them, in the order of contexts."""
+        found = self._cache.get(index)
+        if found is not None:
+            return found
+        if not self.count:
+            return ()
+        stored = self.block.columns[index]
+        contexts = self.block.contexts
+        kept = len(contexts) if index in COMMON else sum(context.answered for context in contexts)
+        count = self.starts[kept]
+        numbers: Iterable[int] = planes.decode(self._opened(stored.planes, count), count)
+        steps: Iterable[int] = planes.decode(self._opened(stored.firsts, kept), kept)
+        if stored.scale != 1:
+            numbers = map(mul, numbers, repeat(stored.scale))
+            steps = map(mul, steps, repeat(stored.scale))
+        firsts = [first + stored.base for first in accumulate(steps)]
+        if index in DELTA:
+            values = list(numbers)
+            starts, before = self.starts, 0
+            for number, first in enumerate(firsts):
+                start = starts[number]
+                values[start] = first - before
+                before = first + sum(values[start + 1 : starts[number + 1]])
+            values = list(accumulate(values))
+            if _may_wrap(stored):
+                values = list(map(planes.wrapped, values))
+        else:
+            values = list(map(add, numbers, chain.from_iterable(map(repeat, firsts, self.sizes))))
+        self._cache[index] = values
+        return values
+
+    def mono(self) -> list[int]:
+        """The observer's monotonic clock in ns, in the order of contexts, also where it was not given."""
+        if self._mono is None:
+            self._mono = list(map(sub, self.column(AT), self.column(MONO)))
+        return self._mono
+
+    def in_order(self, values: Sequence[Any]) -> list[Any]:
+        """`values`, one for each ping in the order of contexts, put in the order of the feed."""
+        placed: list[Any] = [None] * self.count
+        for place, value in zip(self.order, values, strict=True):
+            placed[place] = value
+        return placed
+
+    def index(self, place: int) -> int:
+        """The entry index of the ping at `place` in the order of the feed."""
+        return self.first + place + bisect_right(self._ahead, place)
+
+    def indexes(self) -> list[int]:
+        """The entry index of each ping, in the order of the feed."""
+        taken = set(self.controls)
+        return [index for index in range(self.first, self.first + self.count + len(taken)) if index not in taken]
+
+    def groups(self, until: int | None = None) -> list[Group]:
+        """One group a context, of the pings whose instant is at most `until` ns (all, if None).
+
+        Precondition where `until` is given: instants never decrease in the order of the feed.
+        """
+        at, rtt, held = self.column(AT), self.column(RTT), self.column(HELD)
+        starts = self.starts
+        ends = starts[1:]
+        total = self.count
+        if until is not None:
+            ends = [bisect_right(at, until, start, end) for start, end in pairwise(starts)]
+            total = sum(map(sub, ends, starts))
+        find, rfind = _finders(self.which)
+        parts = [
+            _Part(context, start, end, self.index(find(number, 0, total)), self.index(rfind(number, 0, total)))
+            for number, (context, start, end) in enumerate(zip(self.block.contexts, starts, ends, strict=False))
+            if start < end
+        ]
+        gaps = _gaps(parts, at)
+        return [
+            Group(
+                part.context.peer,
+                part.context.link,
+                part.context.reason,
+                part.end - part.start,
+                part.first,
+                at[part.start],
+                part.last,
+                at[part.end - 1],
+                rtt[part.end - 1] if part.context.answered else 0,
+                gap_ns,
+                part.context.feed,
+                held[part.end - 1] if part.context.given & 2 else None,
+            )
+            for part, gap_ns in zip(parts, gaps, strict=True)
+        ]
+
+    def _opened(self, stored: tuple[Plane, ...], count: int) -> tuple[Plane, ...]:
+        return stored if self._open is None else tuple([self._open(plane, count) for plane in stored])
+
+    def groups_until(self, until: int, whole: Sequence[Group]) -> list[Group]:
+        """What `groups(until)` gives, but for gaps, which may be those of `whole`: all groups of the block. It decodes no
+        more than it must: a moment within a record is asked for often.
+        """
+        stored = self.block.columns[AT]
+        if _may_wrap(stored):
+            return self.groups(until)
+        contexts, starts = self.block.contexts, self.starts
+        kept = len(contexts)
+        sums = list(accumulate(planes.decode(self._opened(stored.planes, self.count), self.count)))
+        firsts = accumulate(planes.decode(self._opened(stored.firsts, kept), kept))
+        target = (until - stored.base) // stored.scale
+        shifts = list(map(sub, firsts, map(sums.__getitem__, starts)))
+        ends = [
+            bisect_right(sums, target - shift, start, end) for shift, start, end in zip(shifts, starts, starts[1:], strict=False)
+        ]
+        total = sum(ends) - sum(starts[:-1])
+        rfind = _finders(self.which)[1]
+        answered = sum(context.answered for context in contexts)
+        rtts = self._least(RTT, starts[answered], answered)
+        held, told = self._along(HELD, self.count, kept)
+        result = []
+        for number, (group, start, end) in enumerate(zip(whole, starts, ends, strict=False)):
+            if end == start:
+                continue
+            if end == starts[number + 1]:
+                result.append(group)
+                continue
+            context = contexts[number]
+            result.append(
+                Group(
+                    group.peer,
+                    group.link,
+                    group.reason,
+                    end - start,
+                    group.first,
+                    group.first_ns,
+                    self.index(rfind(number, 0, total)),
+                    stored.base + (shifts[number] + sums[end - 1]) * stored.scale,
+                    rtts(number, end - 1) if context.answered else 0,
+                    group.gap_ns,
+                    group.feed,
+                    told[number] + sum(held[start + 1 : end]) if context.given & GIVEN["held"] else None,
+                )
+            )
+        return result
+
+    def _along(self, index: int, count: int, kept: int) -> tuple[Sequence[int], list[int]]:
+        """A column of differences of scale 1, and the value that each context begins with."""
+        stored = self.block.columns[index]
+        steps = accumulate(planes.decode(self._opened(stored.firsts, kept), kept))
+        return planes.decode(self._opened(stored.planes, count), count), [stored.base + step for step in steps]
+
+    def _least(self, index: int, count: int, kept: int) -> Callable[[int, int], int]:
+        """A function that gives single values of a column of excesses: of context `number`, at a place."""
+        stored = self.block.columns[index]
+        opened = self._opened(stored.planes, count)
+        steps = list(accumulate(planes.decode(self._opened(stored.firsts, kept), kept)))
+
+        def value(number: int, place: int) -> int:
+            low = bytes([plane & 255 if isinstance(plane, int) else plane[place] for plane in opened])
+            return stored.base + (steps[number] + int.from_bytes(low, "little", signed=True)) * stored.scale
+
+        return value
+
+    def observed(self, number: int) -> Iterator[Observed]:
+        """The pings of context `number`, in order."""
+        context = self.block.contexts[number]
+        at, mono, count, held = self.column(AT), self.mono(), self.column(NUMBER), self.column(HELD)
+        given, boot, peer, link, feed = context.given, context.boot, context.peer, context.link, context.feed
+        places = range(self.starts[number], self.starts[number + 1])
+        if not context.answered:
+            reason: Any = context.reason
+            for place in places:
+                event = PingFailed(peer, count[place], reason, link, feed, held[place] if given & 2 else None)
+                yield Observed(at[place], event, boot, mono[place] if given & 1 else None)
+            return
+        rtt, hold, short, span, lag = (self.column(index) for index in (RTT, HOLD, SENT, SPAN, BACK))
+        for place in places:
+            back = mono[place] // 1000 - lag[place]
+            sent = short[place] + back - rtt[place] - hold[place]
+            received = span[place] + sent
+            yield Observed(
+                at[place],
+                PingAnswered(
+                    peer,
+                    count[place],
+                    rtt[place],
+                    link,
+                    sent if given & 4 else None,
+                    received if given & 8 else None,
+                    received + hold[place] if given & 16 else None,
+                    back if given & 32 else None,
+                    context.peer_boot,
+                    feed,
+                    held[place] if given & 2 else None,
+                ),
+                boot,
+                mono[place] if given & 1 else None,
+            )
+
+    def to(self, peer: str) -> list[tuple[int, Observed]]:
+        """The pings to one peer with their entry indexes, ascending."""
+        found = []
+        for number, context in enumerate(self.block.contexts):
+            if context.peer == peer:
+                places = self.order[self.starts[number] : self.starts[number + 1]]
+                found += [(self.index(place), ping) for place, ping in zip(places, self.observed(number), strict=True)]
+        return sorted(found, key=itemgetter(0))
+
+    def until(self, until: int) -> int:
+        """How many pings have an instant of at most `until` ns. Precondition as for `groups`."""
+        at = self.column(AT)
+        return sum(bisect_right(at, until, start, end) - start for start, end in pairwise(self.starts))
+
+
+def _may_wrap(column: Column) -> bool:
+    """Whether a difference in this column may have been taken modulo 2^64: then it is 2^62 or more."""
+    return column.scale.bit_length() + 8 * max(len(column.planes), len(column.firsts)) > 62
+
+
+class _Part(NamedTuple):
+    """A context's pings in a block: their places in the order of contexts, their first and last entry index."""
+
+    context: Context
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+def _gaps(parts: Sequence[_Part], at: Sequence[int]) -> list[int]:
+    """For each part the greatest time between two neighbouring pings to its peer, within the run of overlapping parts of
+    that peer that it belongs to.
+    """
+    if len({part.context.peer for part in parts}) == len(parts):
+        # Whatever the clock did in between, it went from one side of each gap to the other in one step at least as great.
+        return [max(map(abs, map(sub, at[p.start + 1 : p.end], at[p.start : p.end])), default=0) for p in parts]
+    found = [0] * len(parts)
+    order = sorted(range(len(parts)), key=lambda number: (parts[number].context.peer, parts[number].first))
+    run: list[int] = []
+    reached = 0
+    for number in [*order, -1]:
+        part = parts[number]
+        if run and (number < 0 or part.context.peer != parts[run[0]].context.peer or part.first > reached):
+            walls = sorted(chain.from_iterable(at[parts[each].start : parts[each].end] for each in run))
+            gap_ns = max(map(sub, walls[1:], walls), default=0)
+            for each in run:
+                found[each] = gap_ns
+            run, reached = [], 0
+        run.append(number)
+        reached = max(reached, part.last)
+    return found
+
+
+def _finders(which: Sequence[int]) -> tuple[Any, Any]:
+    """`find` and `rfind` of a number between two places."""
+    if isinstance(which, bytes):
+        return which.find, which.rfind
+    backwards = which[::-1]
+    count = len(which)
+    return which.index, lambda number, _start, end: count - 1 - backwards.index(number, count - end)
+
+
+def unpack(block: Block) -> list[Observed]:
+    """The pings of a block, in the order of the feed: what `pack` was given."""
+    if not block.count:
+        return []
+    pings = Pings(block, 1, ())
+    return pings.in_order(list(chain.from_iterable(pings.observed(number) for number in range(len(block.contexts)))))
