@@ -1,4 +1,9 @@
-"""What the rows of a feed state: how far it goes, what each record covers, which stretches were disowned. Shapes, no reading."""
+"""What the rows of a feed state: how far it goes, what each record covers, which stretches of its clock were disowned.
+
+Shapes that `row_reader` fills and `writer` keeps. A `Head` is all that changes in a feed; it counts what readers find by an
+index, so that an index that lost a line is noticed. A `RecordRow` says of its record what a search needs to know without
+opening it, and what stood before it. Nothing here reads or writes.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ EFFECTFUL = {
     "ledger.store": "ties file and feeds together",
     "ledger.opening": "opens and locks files",
     "ledger.schema": "makes tables",
-    "ledger.feeds": "reads rows",
+    "ledger.row_reader": "reads rows",
     "ledger.writer": "writes rows",
     "ledger.scan": "reads a whole file",
     "ledger.keys": "makes and keeps keys",
