@@ -51,9 +51,9 @@ class FeedReader(RowReader):
     def open_part(self, timeline: Timeline | None = None) -> list[Entry]:
         """The entries that no record covers yet."""
         timeline = self.timeline() if timeline is None else timeline
-        return self._open_entries(timeline)[1]
+        return self.open_entries(timeline)[1]
 
-    def _open_entries(self, timeline: Timeline) -> tuple[Head, list[Entry]]:
+    def open_entries(self, timeline: Timeline) -> tuple[Head, list[Entry]]:
         """The open part, with the head as of the same moment."""
         head, observed = self.open_stored()
         if not observed:
@@ -180,7 +180,7 @@ class FeedReader(RowReader):
             whole, record = self.partial(at_ns, timeline)
             if record is not None:
                 break
-            head, tail = self._open_entries(timeline)
+            head, tail = self.open_entries(timeline)
             if head.records == whole:
                 return head.sealed + sum(entry.effective_ns <= at_ns for entry in tail)
             # Sealed meanwhile: look again.

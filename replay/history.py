@@ -173,7 +173,11 @@ class History:
         """One feed's fold, cut at `at_ns`."""
         reader = self.reader(feed)
         timeline = reader.timeline()
-        whole, record = reader.partial(at_ns, timeline)
+        while True:
+            whole, record = reader.partial(at_ns, timeline)
+            head, tail = (reader.head(), []) if record is not None else reader.open_entries(timeline)
+            if record is not None or head.records == whole:
+                break  # else sealed meanwhile: what was open stands in a record now
         state, after = FeedState(feed), 0
         saved = None if timeline.stretches else self._saved(feed, reader, whole)
         if saved is not None:
@@ -187,7 +191,7 @@ class History:
         if record is not None:
             fold_until(state, reader, record, timeline, at_ns)
         else:
-            for entry in reader.open_part(timeline):
+            for entry in tail:
                 if entry.effective_ns > at_ns:
                     break
                 state.apply(entry)

@@ -77,12 +77,10 @@ def backwards(reader: FeedReader, rank: int, since_ns: int | None, until_ns: int
 
 def _low_ns(record: RecordRow, timeline: Timeline) -> int:
     """No entry of the record has an earlier effective instant."""
-    if timeline.stretches:
-        before = timeline.peaks[record.n - 1]
-        return INSTANT_MIN_NS if before is None else before
-    if record.steady or record.before_ns is None:
+    if not timeline.stretches:
         return record.low_ns
-    return record.before_ns
+    before = timeline.peaks[record.n - 1]
+    return INSTANT_MIN_NS if before is None else before
 
 
 def in_order(streams: Iterable[tuple[FeedReader, int, Iterator[Piece]]], opener: Opener, *, reverse: bool) -> Iterator[Entry]:

@@ -89,9 +89,7 @@ def rebuilt(grid: Cells) -> dict[str, Any]:
     words = ("state", "reason", "since", "since_pos", "last_ping", "sent", "lost")
     return {
         "machines": {
-            name: {
-                word: values.get(word) for word in ("member", "communicating", "cause", "hostname", "since", "since_pos")
-            }
+            name: {word: values.get(word) for word in ("member", "communicating", "cause", "hostname", "since", "since_pos")}
             for name, values in grid.items()
             if "member" in values
         },
