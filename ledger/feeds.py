@@ -16,7 +16,7 @@ from ledger.blocks import AT
 from ledger.entry import Entry, Observed, Opaque
 from ledger.events import Event
 from ledger.heads import Head, RecordRow, Timeline
-from ledger.instants import Disowned, adjusted, disowned
+from ledger.instants import Disowned, adjusted, disowned, may_disown
 from ledger.row_reader import CONTROL, RECORD, RowReader
 
 _STEPS: Final = ("node.started", "clock.stepped")
@@ -119,10 +119,10 @@ class FeedReader(RowReader):
         count = self.head().count_of(_STEPS)
         if self._timeline is not None and self._timeline[0] == count and not self._timeline[1].peaks:
             return self._timeline[1]
-        steps = [(entry.index, entry.at_ns) for entry in self.rare(_STEPS)]
+        steps = [(entry.index, entry.at_ns) for entry in self.rare(_STEPS) if may_disown(entry.event)]
         stretches = tuple(disowned(steps, self._wall_reader())) if steps else ()
         timeline = Timeline(stretches, tuple(self._peaks(stretches)) if stretches else ())
-        self._timeline = (len(steps), timeline)
+        self._timeline = (count, timeline)
         return timeline
 
     def _wall_reader(self) -> Any:

@@ -30,6 +30,8 @@ from ledger.errors import Damaged, LedgerError, Locked, NotALedger, Unwritable
 
 _MAGIC = b"SQLite format 3\0"
 _ROW_MAX_BYTES = 1 << 26
+_TRIES, _PAUSE_S = 20, 0.05
+"""How often, and how long apart, a reader tries a file that is between two modes."""
 _REFUSING = frozenset(
     (
         sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE,
@@ -156,16 +158,36 @@ class Reading:
         self._private: tempfile.TemporaryDirectory[str] | None = None
         self._held: tuple[int, int] | None = None
         try:
-            mode = _examine(self.path)
+            _examine(self.path)
             self._held = _HELD.enter(self.path)
-            self.connection = self._open(mode)
-            schema.check(self.connection, str(self.path))
+            self.connection = self._begin()
         except (*SPOKEN, OSError) as error:
             self.close()
             raise translate(error, str(self.path)) from None
         except LedgerError:
             self.close()
             raise
+
+    def _begin(self) -> sqlite3.Connection:
+        """The connection, checked. While a writer begins or ends, the file is between two modes for a moment: try again."""
+        for tries_left in reversed(range(_TRIES)):
+            connection: sqlite3.Connection | None = None
+            try:
+                connection = self._open(_examine(self.path))
+                schema.check(connection, str(self.path))
+            except sqlite3.OperationalError as error:
+                if connection is not None:
+                    connection.close()
+                if not tries_left or "unable to open" not in str(error):
+                    raise
+                time.sleep(_PAUSE_S)
+            except BaseException:
+                if connection is not None:
+                    connection.close()
+                raise
+            else:
+                return connection
+        raise AssertionError("the last try returns or raises")
 
     def _open(self, mode: int) -> sqlite3.Connection:
         left = any(_holds(self.path, suffix) for suffix in ("-wal", "-journal"))

@@ -64,14 +64,11 @@ def _author_of_pings(cluster: Cluster, pair: Pair, field: str) -> Place | None:
     member = cluster.membership.machines.get(observer)
     for feed in reversed(member.feeds) if member is not None else ():
         ping = cluster.states[feed].pings.get(peer)
-        if ping is None:
+        if ping is None or (field == "rtt_us" and not ping.answered):
             continue
-        if field == "rtt_us":
-            index = ping.answered
-        else:
-            index = ping.last if field != "lost" or ping.reason is not None else 0
-        if index or field != "rtt_us":
-            return (feed, index) if index else None
+        if field == "lost" and ping.reason is None:
+            return None
+        return feed, ping.answered if field == "rtt_us" else ping.last
     return None
 
 

@@ -19,6 +19,7 @@ from typing import Self
 
 from ledger.entry import Entry
 from ledger.errors import NotCovered, Refused
+from ledger.events import NodeStarted
 from ledger.feeds import FeedReader
 from ledger.heads import Head
 from ledger.identity import Feed, Position, parse_position
@@ -208,10 +209,10 @@ class History:
 
     def _resumes(self, feed: Feed, state: FeedState, at_ns: int) -> bool:
         """Whether the entry after the cut is a `node.started` that no `node.stopped` announced."""
-        if state.lifecycle == "stopped" or at_ns - state.last_ns < state.silent_ns // 4 or state.entries >= self.last(feed):
+        if state.lifecycle == "stopped" or at_ns == state.last_ns or state.entries >= self.last(feed):
             return False
         following = self.reader(feed).controls(state.entries + 1, state.entries + 1)
-        return bool(following) and following[0].kind == "node.started"
+        return bool(following) and isinstance(following[0].event, NodeStarted)
 
     # Stretches.
 

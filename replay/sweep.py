@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterable, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from ledger import events as ev
@@ -249,7 +250,7 @@ class Sweep:
             return
         steps: list[tuple[int, int, type]] = [(entry.index, entry.at_ns, entry.event.__class__) for entry in linked]
         steps += _one_by_one(peer, pings)
-        for _index, at_ns, kind in sorted(steps, key=_place):
+        for _index, at_ns, kind in sorted(steps, key=itemgetter(0)):
             if kind is ev.PingAnswered:
                 self._good(line, at_ns)
             elif kind is ev.PingFailed:
@@ -297,7 +298,3 @@ def _one_by_one(peer: str, pings: Pings) -> list[tuple[int, int, type]]:
             places = pings.order[start:end]
             found += [(pings.index(place), at_ns, kind) for place, at_ns in zip(places, at[start:end], strict=True)]
     return found
-
-
-def _place(step: tuple[int, int, type]) -> int:
-    return step[0]

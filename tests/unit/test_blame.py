@@ -13,6 +13,7 @@ from ledger.errors import Refused
 from replay.blame import blame
 from replay.history import History
 
+
 def asked(opened: History, cell: str, at: int | str) -> dict[str, tuple[object, str | None, str | None]]:
     """By field: value, position, kind."""
     return {each.field: (each.value, each.pos, each.kind) for each in blame(opened, cell, at).fields}
@@ -55,12 +56,20 @@ def test_a_link_names_the_entry_behind_each_field(tmp_path: Path) -> None:
 
 
 def test_an_up_link_takes_its_id_from_its_last_establishment(tmp_path: Path) -> None:
-    """It is up since the first one, over the link of the second."""
-    rows = own("alpha", (0, ev.LinkEstablished("bravo", "1")), (1, ev.LinkEstablished("bravo", "2")))
+    """It is up since the first one, over the link of the second; an answer after a loss brings its own."""
+    rows = own(
+        "alpha",
+        (0, ev.LinkEstablished("bravo", "1")),
+        (1, ev.LinkEstablished("bravo", "2")),
+        (2, ev.LinkLost("bravo", "reset", "2")),
+        (3, ev.PingAnswered("bravo", 1, 900, "3")),
+    )
     with History.open(recorded(tmp_path / "one.ledger", observed(rows + own("bravo")))) as opened:
-        found = asked(opened, "alpha:bravo", "end")
-    assert found["state"] == ("up", "alpha#3", "link.established")
-    assert found["link"] == ("2", "alpha#4", "link.established")
+        twice, answered = asked(opened, "alpha:bravo", ns(1)), asked(opened, "alpha:bravo", "end")
+    assert twice["state"] == ("up", "alpha#3", "link.established")
+    assert twice["link"] == ("2", "alpha#4", "link.established")
+    assert answered["state"] == ("up", "alpha#6", "ping.answered")
+    assert answered["link"] == ("3", "alpha#6", "ping.answered")
 
 
 def test_a_machine_names_joins_renames_keys_and_starts(tmp_path: Path) -> None:
@@ -68,7 +77,7 @@ def test_a_machine_names_joins_renames_keys_and_starts(tmp_path: Path) -> None:
     alpha, bravo = keyed("alpha", "ed25519:a"), keyed("bravo", "ed25519:b")
     rows = told(
         alpha,
-        (0, ev.FeedHistory(alpha.incarnation, "alpha", 1, "ed25519:a")),
+        (0, ev.FeedOpened(alpha.incarnation, "alpha", 1, "ed25519:a")),
         (0, CREATED),
         (0, ev.MachineJoined("alpha", "alpha.lab.example", ledger_key="ed25519:a")),
         (1, ev.MachineJoined("bravo", "bravo.lab.example", 2222, "ops", "host-1", "dial-1", "ed25519:b")),
@@ -76,7 +85,7 @@ def test_a_machine_names_joins_renames_keys_and_starts(tmp_path: Path) -> None:
     )
     rows += told(
         bravo,
-        (2, ev.FeedHistory(bravo.incarnation, "bravo", 1, "ed25519:b")),
+        (2, ev.FeedOpened(bravo.incarnation, "bravo", 1, "ed25519:b")),
         (2, ev.NodeStarted(1, "0.1.0")),
         (3, ev.HostnameChanged("bravo.lab.example", "b.lab.example")),
         (4, ev.KeyChanged("host", "host-1", "host-2")),
@@ -113,7 +122,7 @@ def test_a_name_that_does_not_resolve_is_blamed_on_the_look_up(tmp_path: Path) -
 def test_an_earlier_epoch_is_named_for_what_it_did_last(tmp_path: Path) -> None:
     """A machine that goes on in a new feed has its last ping in the old one."""
     rows = own("alpha", (1, ev.PingAnswered("bravo", 1, 900))) + own("bravo")
-    rows += told(imported("alpha", 2), (3, ev.FeedHistory("import:paper", "alpha", 2)))
+    rows += told(imported("alpha", 2), (3, ev.FeedOpened("import:paper", "alpha", 2)))
     with History.open(recorded(tmp_path / "one.ledger", observed(rows))) as opened:
         found = asked(opened, "alpha:bravo", "end")
     assert found["rtt_us"] == (900, "alpha#3", "ping.answered")

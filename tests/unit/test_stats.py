@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import msgspec
 import pytest
 from recorded import observed, recorded
-from seattle_data import archive
+from seattle_data import INTERVAL_NS, START_NS, write_slices
 from told import ns, own
 
 from ledger import events as ev
 from ledger.entry import Entry
 from ledger.errors import Refused
+from ledger.store import Ledger
 from replay.answers import LinkCounts, PairTimes, Rtt
 from replay.cells import parse_cell
 from replay.history import History
+from replay.rtt_matrix import Options, import_rtt_matrix, open_matrices
 from replay.stats import nearest_rank, stats
 
 S = 10**9
@@ -44,7 +47,7 @@ def times(**named: int) -> PairTimes:
 
 
 def opened(tmp_path: Path, *rows: list[Entry]) -> History:
-    return History.open(recorded(tmp_path / "one.ledger", observed(sum(rows, []))))
+    return History.open(recorded(tmp_path / "one.ledger", observed(chain.from_iterable(rows))))
 
 
 def test_an_hour_of_one_pair(tmp_path: Path) -> None:
@@ -54,7 +57,7 @@ def test_an_hour_of_one_pair(tmp_path: Path) -> None:
         found = stats(history, ns(0), ns(3600))
     assert (found.since, found.until) == ("2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z")
     assert found.pairs == {"alpha=bravo": times(up=3480, asymmetric=60, down=60, flaps=2)}
-    assert found.links["alpha:bravo"] == LinkCounts(59, 2, Rtt(30_000, 59_000, 59_000))
+    assert found.links["alpha:bravo"] == LinkCounts(59, 2, Rtt(31_000, 59_000, 59_000))
     assert found.links["bravo:alpha"].lost == 1
 
 
@@ -146,12 +149,12 @@ def test_quantiles_by_nearest_rank() -> None:
     assert nearest_rank([7], 1) == nearest_rank([7], 99) == 7
 
 
-@pytest.mark.skipif(archive() is None, reason="the Seattle matrices are not at hand")
 def test_real_pairs_are_what_they_are_at_every_minute(tmp_path: Path) -> None:
     """On twenty slices of real measurements: the times of all 4,851 pairs are what `at` says, minute by minute."""
-    from seattle_data import imported
-
-    with History.open(imported(tmp_path / "seattle.ledger", slices=20)) as history:
+    matrices = open_matrices(list(map(str, write_slices(tmp_path, 20))), Options(START_NS, INTERVAL_NS))
+    with Ledger.create(tmp_path / "seattle.ledger", incarnation=matrices.incarnation) as ledger:
+        import_rtt_matrix(ledger, matrices, lambda _done, _total: None)
+    with History.open(tmp_path / "seattle.ledger") as history:
         start = history.start_ns()
         found = stats(history, start, start + 20 * 60 * S)
         counted = {cell: dict.fromkeys(("up", "down", "asymmetric", "unknown"), 0) for cell in found.pairs}

@@ -71,15 +71,21 @@ def test_following_beside_a_writer(path: Path, number: signal.Signals) -> None:
     assert running.stdout is not None
     assert running.stderr is not None
     with running.stdout, running.stderr:
-        found = positions(running.stdout.readline())
+
+        def next_one() -> str:
+            line = running.stdout.readline() if running.stdout else ""
+            assert line, running.stderr.read() if running.stderr else ""
+            return positions(line)[0]
+
+        found = [next_one()]
         with Ledger.open(path, write=True) as ledger:
             for each in range(20):
                 ledger.append(LinkLost("peer", "timeout", str(each)), observer="alpha", at=(10 + each) * 10**9)
                 if each % 7 == 0:
                     ledger.seal("alpha")
                 if each == 9:
-                    found += [positions(running.stdout.readline())[0] for _ in range(10)]
-        found += [positions(running.stdout.readline())[0] for _ in range(10)]
+                    found += [next_one() for _ in range(10)]
+        found += [next_one() for _ in range(10)]
         running.send_signal(number)
         found += positions(running.stdout.read())
         assert running.wait() == 128 + number
