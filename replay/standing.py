@@ -60,6 +60,7 @@ class Standing(FeedReader):
         return (whole, record) if whole < self._standing.records else (self._standing.records, None)
 
     def open_stored(self) -> tuple[Head, list[Observed]]:
+        """As `FeedReader.open_stored`, of the entries that stand after the last whole record."""
         head, wanted = self._standing, self._standing.last - self._standing.sealed
         found: list[Observed] = []
         for record in self._whole.records(head.records):

@@ -25,7 +25,13 @@ def run(command: str, folder: Path) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(README.parent), "NO_COLOR": "1"}
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=280
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
     )
     assert "Traceback" not in done.stderr, done.stderr
     ended = "" if done.returncode in {0, 141} else f"[exit {done.returncode}]\n"
@@ -72,5 +78,5 @@ def test_the_two_commands_are_those_that_ci_runs() -> None:
     assert ".venv/bin/python -m pytest -q" in text
     script = (README.parent / ".ci" / "run").read_text(encoding="utf-8")
     assert "pip\" install -q '.[test]'" in script
-    assert "meshledger\" demo" in script
+    assert 'meshledger" demo' in script
     assert "python -m pytest -q" in script

@@ -74,7 +74,10 @@ class Ours(Contestant):
 
         for feed in self.history.feeds:
             visits = walk(self.history.reader(feed))
-            yield feed.machine, ((index, at_ns, peer or "", kind, -1 if rtt is None else rtt) for index, at_ns, kind, peer, rtt in visits)
+            yield (
+                feed.machine,
+                ((index, at_ns, peer or "", kind, -1 if rtt is None else rtt) for index, at_ns, kind, peer, rtt in visits),
+            )
 
     def state_at(self, at_ns: int) -> State:
         return self.told(self.history.at(at_ns))

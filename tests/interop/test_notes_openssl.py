@@ -55,9 +55,7 @@ def test_openssl_reads_our_key_file(tmp_path):
     """OpenSSL reads the key file that we wrote, and finds the public key that we state."""
     key = generate()
     save(key, tmp_path / "ledger.key")
-    done = openssl(
-        "pkey", "-in", tmp_path / "ledger.key", "-pubout", "-outform", "DER", "-out", tmp_path / "public.der"
-    )
+    done = openssl("pkey", "-in", tmp_path / "ledger.key", "-pubout", "-outform", "DER", "-out", tmp_path / "public.der")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "public.der").read_bytes() == SPKI_PREFIX + key.public
 

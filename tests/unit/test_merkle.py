@@ -213,9 +213,7 @@ def test_a_proof_does_not_move_to_another_tree(index, size, claimed_index, claim
         )
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "claimed_old", "claimed_new"), [(7, 8, 3, 4), (7, 8, 6, 8), (1, 2, 1, 3), (2, 3, 4, 9)]
-)
+@pytest.mark.parametrize(("old", "new", "claimed_old", "claimed_new"), [(7, 8, 3, 4), (7, 8, 6, 8), (1, 2, 1, 3), (2, 3, 4, 9)])
 def test_a_consistency_proof_does_not_move_to_other_trees(old, new, claimed_old, claimed_new):
     """A consistency proof too long or too short for the claimed sizes does not hold, although it meets both roots."""
     way, before, after = consistency_proof(hashes(new), old), root(hashes(old)), root(hashes(new))

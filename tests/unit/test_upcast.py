@@ -38,7 +38,7 @@ def old(tmp_path):
 
 @pytest.fixture
 def newer(monkeypatch):
-    """This program, a version later."""
+    """The program, a version later."""
     monkeypatch.setitem(KINDS, "note.added", Note2)
     monkeypatch.setitem(codec._DECODERS, "note.added", msgspec.json.Decoder(Note2))
     monkeypatch.setitem(codec.UPCASTERS, ("note.added", 1), longer)
