@@ -108,4 +108,5 @@ class Ours(Contestant):
         from replay.soundness import verify_bytes
 
         with Ledger.open(self.folder / FILE) as ledger:
-            return sum(verify_bytes(ledger.reader(feed))[1] for feed in ledger.feeds())
+            readers = [ledger.reader(feed) for feed in ledger.feeds()]
+            return sum(verify_bytes(reader)[1] + len(reader.open_stored()[1]) for reader in readers)
