@@ -30,7 +30,7 @@ from projections.feed_state import FeedState
 from replay.folding import fold_record
 
 EVERY_RECORDS: Final = 2
-"""Measured (tests/bench): every record costs room, every fourth makes a moment dearer than the goal."""
+"""A trade: a state each record takes twice the room, one each fourth leaves more records to fold for a moment."""
 
 _DECIDING: Final = (
     "ledger.planes",
