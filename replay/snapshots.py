@@ -33,10 +33,9 @@ EVERY_RECORDS: Final = 2
 """A trade: a state each record takes twice the room, one each fourth leaves more records to fold for a moment."""
 
 _DECIDING: Final = (
-    "ledger.planes",
-    "ledger.blocks", "ledger.codec", "ledger.entry", "ledger.events", "ledger.instants", "ledger.rows", "projections.acts",
-    "projections.feed_state", "projections.links", "projections.pings", "projections.records", "replay.folding",
-    "replay.snapshots",
+    "ledger.blocks", "ledger.codec", "ledger.entry", "ledger.events", "ledger.feeds", "ledger.heads", "ledger.instants",
+    "ledger.planes", "ledger.row_reader", "ledger.rows", "ledger.unpacking", "projections.acts", "projections.feed_state",
+    "projections.links", "projections.pings", "projections.records", "replay.folding", "replay.snapshots",
 )  # fmt: skip
 _DECODER: Final = msgspec.msgpack.Decoder(FeedState)
 _ENCODER: Final = msgspec.msgpack.Encoder()
