@@ -1,0 +1,78 @@
+"""Snapshots save time and nothing else: thrown away, void or damaged, no answer is another (C2, C11)."""
+
+import sqlite3
+
+import pytest
+from hypothesis import given
+
+from ledger import writer
+from ledger.errors import LedgerError
+from ledger.events import PingAnswered
+from ledger.store import Ledger
+from ledger.testing import observations
+from replay import snapshots
+from replay.history import History
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Records of five entries, a state after each: so that small feeds have many."""
+    monkeypatch.setattr(writer, "RECORD_ENTRIES", 5)
+    monkeypatch.setattr(snapshots, "EVERY_RECORDS", 1)
+
+
+def written(path, entries):
+    """A ledger of these entries, its snapshots beside it; how many there are."""
+    with Ledger.create(path, incarnation="import:snap") as ledger:
+        ledger.append(entries, observer=ledger.open_feed("alpha", at=entries[0].at_ns))
+    return snapshots.write(path)
+
+
+def answers(path, moments, *, use):
+    """The state at each of these moments."""
+    with History.open(path, snapshots=use) as history:
+        return [history.at(at_ns) for at_ns in moments]
+
+
+@given(observations())
+def test_without_snapshots_nothing_is_another(tmp_path_factory, entries):
+    """At every instant and 1 ns to either side, the state from a snapshot is the state from the first entry on."""
+    path = tmp_path_factory.mktemp("snap") / "a.ledger"
+    written(path, entries)
+    moments = sorted({entry.at_ns + shift for entry in entries for shift in (-1, 0, 1)})
+    assert answers(path, moments, use=True) == answers(path, moments, use=False)
+
+
+@given(observations())
+def test_a_changed_snapshot_is_an_error_or_changes_nothing(tmp_path_factory, entries):
+    """Whichever column of a snapshot is altered, the answer is the same, or there is none."""
+    path = tmp_path_factory.mktemp("snap") / "a.ledger"
+    if not written(path, entries):
+        return
+    moments = [entry.at_ns for entry in entries]
+    plain = answers(path, moments, use=False)
+    for change in ("n = n + 1000", "n = 0", "basis = zeroblob(16)", "body = substr(body, 2)", "fid = 'x'", "sum = zeroblob(8)"):
+        connection = sqlite3.connect(snapshots.path_of(path))
+        connection.execute(f"update snap set {change} where id = (select min(id) from snap)")
+        connection.commit()
+        connection.close()
+        try:
+            found = answers(path, moments, use=True)
+        except LedgerError:
+            continue
+        assert found == plain
+
+
+def test_another_fold_uses_none_of_them(tmp_path, monkeypatch):
+    """A fold whose source differs finds its snapshots void, and writes its own."""
+    path = tmp_path / "a.ledger"
+    with Ledger.create(path, incarnation="import:snap") as ledger:
+        feed = ledger.open_feed("alpha", at=0)
+        for number in range(1, 12):
+            ledger.append(PingAnswered("bravo", number, 5), observer=feed, at=number)
+    assert snapshots.write(path) == 2
+    assert snapshots.write(path) == 0
+    monkeypatch.setattr(snapshots, "fingerprint", lambda: "another")
+    with Ledger.open(path) as ledger:
+        assert snapshots.Snapshots(path).before(ledger.reader(ledger.feed("alpha")), 2) is None
+    assert snapshots.write(path) == 2
