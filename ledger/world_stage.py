@@ -75,6 +75,7 @@ class Machine:
     reasons: dict[str, ev.Reason] = field(default_factory=dict)
     dials: dict[str, int] = field(default_factory=dict)
     ticking: set[str] = field(default_factory=set)
+    eager: set[str] = field(default_factory=set)
     lookups: dict[str, tuple[int, Answer]] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
     known: list[Act] = field(default_factory=list)
