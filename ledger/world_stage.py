@@ -205,7 +205,7 @@ class Stage:
         self.learn(machine, [act for act in origin.acts if before < act.index <= upto])
         for name in machine.links:
             peer = self.machines[name]
-            if peer is not origin and peer.held.get(feed.id, 0) < upto and self.passes(machine, peer):
+            if peer is not origin and peer.running and peer.held.get(feed.id, 0) < upto and self.passes(machine, peer):
                 self.after(self.latency_ns(), peer, Stage.deliver, peer, feed, upto)
 
     def sync(self, machine: Machine, peer: Machine) -> None:
@@ -254,7 +254,7 @@ def _push(stage: Stage, machine: Machine) -> None:
     upto = len(machine.log)
     for name in machine.links:
         peer = stage.machines[name]
-        if stage.passes(machine, peer) and machine.name in peer.links:
+        if peer.running and machine.name in peer.links and stage.passes(machine, peer):
             stage.after(stage.latency_ns(), peer, Stage.deliver, peer, machine.feed, upto)
 
 

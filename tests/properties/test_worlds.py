@@ -91,6 +91,18 @@ def test_every_feed_is_one_that_a_node_would_write(made):
             assert all(each.boot is None for each in log)
 
 
+@given(worlds(words=[word for word in FAULTS if word not in {"clock-step", "skew"}], skewed=False))
+def test_the_dead_write_nothing(made):
+    """Once a machine has begun, it writes while its node runs, and the first thing when it runs again is that it does."""
+    for feed, log in made.whole.items():
+        begun = next((place for place, each in enumerate(log) if isinstance(each.event, ev.NodeStarted)), len(log))
+        for before, each in pairwise(log[begun:]):
+            if isinstance(before.event, ev.NodeStopped):
+                assert isinstance(each.event, ev.NodeStarted)
+            around = [made.truth.up(feed.machine, each.at_ns + shift_ns) for shift_ns in (-(10**9), 0, 10**9)]
+            assert any(around)
+
+
 @given(worlds())
 def test_what_is_held_is_there_and_never_less_than_before(made):
     """Every count of entries held, on pings, in `feed.received` and in acts, is one of entries that the feed has, and grows."""
