@@ -184,7 +184,16 @@ def verify(who: str, folder: str) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - began, "answer": checked}
 
 
-TASKS = {task.__name__: task for task in (reference, build, append, replay, order, at, verify)}
+def worlds(count: int) -> dict[str, Any]:
+    """Seconds to play so many worlds of five machines and thirty minutes, and how many entries their observers recorded."""
+    from ledger.worlds import world
+
+    began = time.perf_counter()
+    entries = sum(len(log) for seed in range(count) for log in world(seed, machines=5, minutes=30).whole.values())
+    return {"seconds": time.perf_counter() - began, "entries": entries}
+
+
+TASKS = {task.__name__: task for task in (reference, build, append, replay, order, at, verify, worlds)}
 
 
 def main() -> None:
