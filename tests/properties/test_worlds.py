@@ -168,6 +168,7 @@ SHOWN = {
     "partition": {"timeout"}, "target-down": {"reset", "timeout", "closed", "refused"}, "disconnected": {"disconnected"},
     "renamed-without-dns": {"name-unresolvable"}, "name-points-elsewhere": {"name-points-elsewhere"},
     "reverse-timeout": {"reverse-timeout"}, "host-key-mismatch": {"host-key-mismatch"}, "left": {"left"},
+    "auth-failed": {"auth-failed"},
     "transport-mismatch": {"transport-mismatch"}, "removed": {"not-a-member"},
 }  # fmt: skip
 """What observers record of each cause, at least once."""
