@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from replay.history import History
 
 
-class _Parts(NamedTuple):
-    """What a belief is made of. `said`: entries held by feed id, as stated; `kept`: of its own earlier epochs."""
+class Parts(NamedTuple):
+    """What a belief is made of. `stretches`: its own feeds, as far as it knows them; `said`: entries held by feed id, as
+    stated; `kept`: entries of its own earlier epochs; `lacking`: as in `View`.
+    """
 
     own: FeedState
     others: list[FeedState]
@@ -40,12 +42,12 @@ def belief(history: History, machine: str, moment: int | datetime | str | Positi
     named = [place for place, feed in enumerate(feeds) if position is not None and position.names(feed)]
     if position is not None and len(named) == 1:
         place, index = named[0], history.entry(position).index
-        parts = _parts(history, [*((feed, history.last(feed)) for feed in feeds[:place]), (feeds[place], index)])
-        at_ns = parts.own.last_ns
+        found = parts(history, [*((feed, history.last(feed)) for feed in feeds[:place]), (feeds[place], index)])
+        at_ns = found.own.last_ns
     else:
         at_ns = history.resolve(moment)
-        parts = _parts(history, _begun(history, machine, feeds, at_ns))
-    return believed(parts.own, parts.others, _grown(history, parts, at_ns), parts.lacking, at_ns)
+        found = parts(history, _begun(history, machine, feeds, at_ns))
+    return believed(found.own, found.others, grown(history, found, at_ns), found.lacking, at_ns)
 
 
 def live(history: History, feed: Feed, refold: Refold) -> Belief:
@@ -55,14 +57,14 @@ def live(history: History, feed: Feed, refold: Refold) -> Belief:
     """
     feeds = own_feeds(history, feed.machine)
     earlier = feeds[: feeds.index(feed)] if feed in feeds else []
-    parts = _parts(history, [*((each, history.last(each)) for each in earlier), (feed, history.last(feed))])
+    found = parts(history, [*((each, history.last(each)) for each in earlier), (feed, history.last(feed))])
     return Belief.resumed(
-        parts.own,
-        parts.others,
+        found.own,
+        found.others,
         refold=refold,
-        said=parts.said,
-        kept=parts.kept,
-        grown=_grown(history, parts, parts.own.last_ns),
+        said=found.said,
+        kept=found.kept,
+        grown=grown(history, found, found.own.last_ns),
         stored={each: history.last(each) for each in history.feeds if each != feed},
     )
 
@@ -86,16 +88,17 @@ def own_feeds(history: History, machine: str) -> list[Feed]:
 
 
 def _begun(history: History, machine: str, feeds: list[Feed], at_ns: int) -> list[tuple[Feed, int]]:
-    """The machine's feeds that had begun, with how many entries: all of them but for the last, which is cut."""
-    cuts = [(feed, history.reader(feed).cut(at_ns)) for feed in feeds]
-    begun = [(feed, count) for feed, count in cuts if count]
-    if not begun:
+    """The newest of the machine's feeds that had begun, cut; and before it all of the earlier ones."""
+    cuts = [history.reader(feed).cut(at_ns) for feed in feeds]
+    place = max((place for place, count in enumerate(cuts) if count), default=None)
+    if place is None:
         hint = f"its first entry is {feeds[0].at(1)}: ask for that, or later"
         raise NotCovered(f"{machine}'s feed had not begun by then, so nothing says what it knew", hint=hint)
-    return [*((feed, history.last(feed)) for feed, _count in begun[:-1]), begun[-1]]
+    return [*((feed, history.last(feed)) for feed in feeds[:place]), (feeds[place], cuts[place])]
 
 
-def _parts(history: History, begun: list[tuple[Feed, int]]) -> _Parts:
+def parts(history: History, begun: list[tuple[Feed, int]]) -> Parts:
+    """What a machine knew that had written so many entries of its feeds, which stand by epoch."""
     stretches: list[tuple[Feed, int]] = []
     for feed, count in begun:
         opening = history.prefix(feed, 1).opening if count else None
@@ -120,24 +123,24 @@ def _parts(history: History, begun: list[tuple[Feed, int]]) -> _Parts:
             lacking[name] = there, wanted
         if min(there, wanted):
             others.append(history.prefix(by_id[name], min(there, wanted)))
-    return _Parts(history.prefix(*stretches[-1]), others, said, kept, lacking, stretches)
+    return Parts(history.prefix(*stretches[-1]), others, said, kept, lacking, stretches)
 
 
 def _held(history: History, feed: Feed, count: int) -> dict[str, int]:
     return {name: held for name, held in history.prefix(feed, count).held().items() if name != feed.id}
 
 
-def _grown(history: History, parts: _Parts, at_ns: int) -> dict[str, int]:
-    """When the counts held last grew, as far back as it matters."""
-    interval_ns = Cluster({state.feed: state for state in (*parts.others, parts.own)}).interval_ns
+def grown(history: History, found: Parts, at_ns: int) -> dict[str, int]:
+    """When, on the machine's clock, the counts held last grew before `at_ns`, by feed id: as far back as it matters."""
+    interval_ns = Cluster({state.feed: state for state in (*found.others, found.own)}).interval_ns
     horizon_ns = at_ns - 4 * interval_ns - 1
     said: dict[str, int] = {}
-    grown: dict[str, int] = {}
-    for feed, count in parts.stretches:
+    last: dict[str, int] = {}
+    for feed, count in found.stretches:
         start = min(history.reader(feed).cut(horizon_ns), count)
         if any(stretch.first <= count <= stretch.last for stretch in history.reader(feed).timeline().stretches):
             start = 0
         said.update(_held(history, feed, start))
-        grown.update(growths(said, alone(history.reader(feed), start, count)))
+        last.update(growths(said, alone(history.reader(feed), start, count)))
         said.update(_held(history, feed, count))
-    return grown
+    return last
