@@ -12,20 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 from ledger.errors import NotCovered
 from replay.answers_views import About, Disagreement, Disagreements, Side
 from replay.cells import Cell
 from replay.differing import Run, Runs, Said, differing
 from replay.eras import eras
+from replay.history import History
 from replay.spans import format_instant
 from replay.stats import Window, pairs_of
 from replay.union import spelled
 from replay.viewing import Sight, Views
-
-if TYPE_CHECKING:
-    from replay.history import History
 
 Progress = Callable[[int, int], None]
 """Told how many feeds are done, and how many there are in all: each is gone over for its links, and each for its view."""

@@ -10,7 +10,7 @@ Reads a feed, writes nothing.
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ledger.entry import Entry
 from ledger.events import PingAnswered
@@ -19,9 +19,7 @@ from projections.belief import grown_by
 from projections.feed_state import FeedState
 from projections.links import evidence, link_at
 from replay.folding import prefix
-
-if TYPE_CHECKING:
-    from replay.history import History
+from replay.history import History
 
 ACTING: Final = (
     "cluster.created", "cluster.dissolved", "machine.joined", "machine.left", "machine.disconnected", "machine.reconnected",

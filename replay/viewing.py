@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ledger.entry import Entry
 from ledger.identity import Feed
@@ -23,10 +23,8 @@ from projections.feed_state import FeedState
 from projections.health import components
 from replay.believing import grown, own_feeds, parts
 from replay.eras import begin_ns
+from replay.history import History
 from replay.tracks import ACTING, Standings, Track
-
-if TYPE_CHECKING:
-    from replay.history import History
 
 Island = tuple[str, ...]
 

@@ -29,7 +29,22 @@ def lively(draw: st.DrawFn, size_max: int = 12) -> History:
     stage = Rehearsal(names, 1_767_225_600 * 10**9, keyed=draw(st.booleans()))
     stage.play([Step(10**9, "admit", 0, other, 0) for other in range(len(names) - 1)])
     stage.play([Step(10**9, "mesh", 0, 0, 0), Step(0, "round", 0, 0, 900)])
-    words = ("round", "round", "lose", "lose", "part", "mesh", "crash", "stop", "start", "silence", "step", "remove", "note", "admit")
+    words = (
+        "round",
+        "round",
+        "lose",
+        "lose",
+        "part",
+        "mesh",
+        "crash",
+        "stop",
+        "start",
+        "silence",
+        "step",
+        "remove",
+        "note",
+        "admit",
+    )
     some = draw(scripts(words, size_max=size_max))
     parts = [Step(10**9, "lose", each, peer, 0) for each in range(3) for peer in range(3) if draw(st.booleans())]
     return stage.play([*some[: len(some) // 2], *parts, Step(0, "round", 0, 0, 700), *some[len(some) // 2 :]])
