@@ -113,12 +113,12 @@ def own_feeds(history: Recorded, machine: str) -> list[Feed]:
 
     Raises Refused for a machine that nothing here speaks of, NotCovered for one of which there is no feed.
     """
-    named = [feed for feed in history.feeds if feed.machine == machine]
+    named = [feed for feed in history.feeds if feed.machine == machine and not feed.notes]
     if len(named) == 1:
         return named
     known = history.at(history.end_ns()).membership.machines
     if not named:
-        there = ", ".join(sorted({feed.machine for feed in history.feeds})) or "none"
+        there = ", ".join(sorted({feed.machine for feed in history.feeds if not feed.notes})) or "none"
         if machine in known:
             raise NotCovered(f"no feed of {machine} is at hand, so nothing says what it knew", hint=f"there are feeds of {there}")
         raise Refused(f"no machine {machine} in these ledgers", hint=f"there are feeds of {there}")

@@ -43,6 +43,7 @@ _PLACES: Final = {
     "checkpoint": ("replay.commands_trust", "The signed heads of all feeds, to be kept elsewhere."),
     "prove": ("replay.commands_trust", "Proof for outsiders that an entry stands in a feed."),
     "keygen": ("replay.commands_trust", "Make a key that signs heads."),
+    "note": ("replay.commands_notes", "Write a note, or mark a moment, in a feed of your own."),
     "demo": ("replay.commands_program", "A generated incident, asked about and checked."),
     "schema": ("replay.commands_program", "The JSON Schema of an answer."),
     "version": ("replay.commands_program", "Of this program, Python, SQLite and the ledger format."),

@@ -86,7 +86,7 @@ def _views(history: History, since_ns: int, until_ns: int, of: Cell | None, prog
     """Where the machines' beliefs differ: about a member, and about islands among those whom all held for members."""
     views = Views(history, since_ns, until_ns)
     sights: list[tuple[int, str, Sight]] = []
-    machines = sorted({feed.machine for feed in history.feeds})
+    machines = sorted({feed.machine for feed in history.feeds if not feed.notes})
     for done, machine in enumerate(machines, 1):
         try:
             sights += [(sight.at_ns, machine, sight) for sight in views.seen_by(machine)]

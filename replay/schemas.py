@@ -27,6 +27,7 @@ from replay.receipts import (
     Keygen,
     Log,
     Merge,
+    Note,
     Prove,
     Show,
     Sql,
@@ -40,7 +41,7 @@ ANSWERS: Final[dict[str, type[Answer]]] = {
     answer.__name__.lower(): answer
     for answer in (
         At, Members, Connstatus, Routes, Diff, Blame, Stats, Disagreements, Verify, Merge, Import, Log, Show, Tail, Export,
-        Backup, Checkpoint, Prove, Keygen, Sql, Version, Demo, Error,
+        Backup, Checkpoint, Prove, Keygen, Note, Sql, Version, Demo, Error,
     )
 }  # fmt: skip
 """Every answer by its name."""

@@ -43,6 +43,7 @@ SPOKEN = {
     "checkpoint": ["checkpoint", "told", "--key", "a.key"],
     "prove": ["prove", "alpha#12", "told", "--key", "a.key"],
     "keygen": ["keygen", "-O", "{new}/b.key"],
+    "note": ["note", "the wire was cut", "--mark", "cut", "--at", T, "--as", "kim", "-L", "{new}/noted.ledger"],
     "demo": ["demo", "--seed", "3"],
     "version": ["version"],
 }

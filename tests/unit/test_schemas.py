@@ -97,6 +97,9 @@ SAMPLES: dict[str, mesh.Answer] = {
         proof="inclusion", feed="alpha", records=2, root=ROOT, hashes=[ROOT], pos="alpha#7", rec=1, leaf=ROOT
     ),
     "keygen": receipts.Keygen(file="ledger.key", public_key="ed25519:AAAA"),
+    "note": receipts.Note(
+        file="a.ledger", pos="kim~3f2a#2", at=WINDOW["since"], mark="cut", by="kim", text="the wire\x1b was cut", new=True
+    ),
     "sql": receipts.Sql(columns=["kind", "count(*)", "at_ns"], rows=[{"kind": "link.lost", "count(*)": 3, "at_ns": 5}]),
     "version": receipts.Version(version="0.1.0", python="3.11.7", sqlite="3.46.0", format=1),
     "demo": receipts.Demo(ok=True, generated=True, ledger=None, steps=[receipts.Step("who is in", "5", "5", ok=True)]),
