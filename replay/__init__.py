@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from replay.blame import blame
     from replay.check import verify
     from replay.diff import diff
+    from replay.disagreements import disagreements
     from replay.export import backup, export
     from replay.history import History
     from replay.merge import merge
@@ -26,6 +27,7 @@ _ROOMS = {
     "backup": "export",
     "blame": "blame",
     "diff": "diff",
+    "disagreements": "disagreements",
     "export": "export",
     "merge": "merge",
     "parse_moment": "moments",
@@ -33,7 +35,7 @@ _ROOMS = {
     "verify": "check",
 }
 
-__all__ = ["History", "Union", "backup", "blame", "diff", "export", "merge", "parse_moment", "stats", "verify"]
+__all__ = ["History", "Union", "backup", "blame", "diff", "disagreements", "export", "merge", "parse_moment", "stats", "verify"]
 
 
 class _Face(ModuleType):

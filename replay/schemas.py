@@ -15,6 +15,7 @@ import msgspec
 
 from ledger.errors import Refused
 from replay.answers import Answer, At, Blame, Connstatus, Diff, Members, Routes, Stats
+from replay.answers_views import Disagreements
 from replay.listings import LISTED
 from replay.receipts import (
     Backup,
@@ -26,6 +27,7 @@ from replay.receipts import (
     Keygen,
     Log,
     Merge,
+    Note,
     Prove,
     Show,
     Sql,
@@ -38,8 +40,8 @@ from replay.text import shorten
 ANSWERS: Final[dict[str, type[Answer]]] = {
     answer.__name__.lower(): answer
     for answer in (
-        At, Members, Connstatus, Routes, Diff, Blame, Stats, Verify, Merge, Import, Log, Show, Tail, Export, Backup,
-        Checkpoint, Prove, Keygen, Sql, Version, Demo, Error,
+        At, Members, Connstatus, Routes, Diff, Blame, Stats, Disagreements, Verify, Merge, Import, Log, Show, Tail, Export,
+        Backup, Checkpoint, Prove, Keygen, Note, Sql, Version, Demo, Error,
     )
 }  # fmt: skip
 """Every answer by its name."""
