@@ -36,6 +36,7 @@ EFFECTFUL = {
     "ledger.node.invites": "throws dice for secrets, and keeps what was used",
     "ledger.node.resolver": "asks DNS",
     "ledger.node.links": "speaks SSH",
+    "ledger.node.notify": "tells systemd",
     "ledger.node.daemon": "runs",
     "replay.snapshots": "keeps folds beside a ledger",
     "replay.cli": "the command line",
