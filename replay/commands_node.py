@@ -186,11 +186,11 @@ def status_(asked: Asked, /, *, machine: str | None) -> int:
     answer = status(put(asked, {"ask": "status", "machine": machine}))
     linked = sum(peer.linked for peer in answer.members.values())
     others = max(len(answer.members) - 1, 0)
-    name = answer.cluster or answer.incarnation[:12]
+    name, members = answer.cluster or answer.incarnation[:12], headlines.counted(len(answer.members), "member")
     asked.answer(
         answer,
         above=[
-            f"{answer.machine} in cluster {name}, {headlines.counted(len(answer.members), 'member')}, {linked} of {others} linked",
+            f"{answer.machine} in cluster {name}, {members}, {linked} of {others} linked",
             f"{answer.state} since {answer.since}, {answer.transport}, {answer.hostname or 'no host name'}, at {answer.position}",
             "",
         ],
