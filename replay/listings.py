@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import astuple
 
 from replay.answers import At, Blame, Blamed, Change, Connstatus, Diff, Instant, Members, Pos, Route, Routes, Stats
+from replay.node_answers import Done, Invite, Node, PeerRow, Status, peers
 from replay.receipts import (
     Backup,
     Checkpoint,
@@ -246,6 +247,10 @@ LISTED: Final[dict[type[Struct], tuple[type[Struct], Callable[[Any], Iterable[St
     Version: (Version, _itself),
     Demo: (Step, lambda answer: answer.steps),
     Error: (Error, _itself),
+    Node: (Node, _itself),
+    Invite: (Invite, _itself),
+    Done: (Done, _itself),
+    Status: (PeerRow, peers),
 }
 """For each answer the shape of its rows, and how they are made. `sql` is missing: its columns are the query's."""
 

@@ -16,6 +16,7 @@ import msgspec
 from ledger.errors import Refused
 from replay.answers import Answer, At, Blame, Connstatus, Diff, Members, Routes, Stats
 from replay.listings import LISTED
+from replay.node_answers import Done, Invite, Node, Status
 from replay.receipts import (
     Backup,
     Checkpoint,
@@ -39,7 +40,7 @@ ANSWERS: Final[dict[str, type[Answer]]] = {
     answer.__name__.lower(): answer
     for answer in (
         At, Members, Connstatus, Routes, Diff, Blame, Stats, Verify, Merge, Import, Log, Show, Tail, Export, Backup,
-        Checkpoint, Prove, Keygen, Sql, Version, Demo, Error,
+        Checkpoint, Prove, Keygen, Sql, Version, Demo, Error, Node, Invite, Done, Status,
     )
 }  # fmt: skip
 """Every answer by its name."""
