@@ -78,7 +78,9 @@ class Cluster:
         feed = entry.feed
         state = (self.states.get(feed) or FeedState(feed)).evolve(entry)
         at_ns = None if self._at_ns is None else max(self._at_ns, state.last_ns)
-        return type(self)({**self.states, feed: state}, self.ends, at_ns, self.resumed - {feed}, self.contradicted, view=self.view)
+        return type(self)(
+            {**self.states, feed: state}, self.ends, at_ns, self.resumed - {feed}, self.contradicted, view=self.view
+        )
 
     def copy(self) -> Self:
         """An equal cluster that shares nothing that `apply` changes."""

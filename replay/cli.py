@@ -29,6 +29,7 @@ _PLACES: Final = {
     "routes": ("replay.commands_moments", "How each machine would reach each other."),
     "diff": ("replay.commands_changes", "What changed from one moment to another."),
     "blame": ("replay.commands_changes", "Which entry set each field of a machine, a link or a pair."),
+    "why": ("replay.commands_why", "Why A could not reach B: one cause, and its proof."),
     "stats": ("replay.commands_changes", "How long each pair was up, flaps, losses, round trips."),
     "log": ("replay.commands_entries", "Entries, chosen by machine, link, kind and time."),
     "show": ("replay.commands_entries", "The entries at these positions, in full."),

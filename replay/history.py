@@ -207,9 +207,7 @@ class History:
         whole = record.n - 1 if record is not None else reader.head().records
         return prefix(reader, count, self._whole(feed, reader, whole, record, timeline))
 
-    def _whole(
-        self, feed: Feed, reader: FeedReader, whole: int, record: RecordRow | None, timeline: Timeline
-    ) -> FeedState:
+    def _whole(self, feed: Feed, reader: FeedReader, whole: int, record: RecordRow | None, timeline: Timeline) -> FeedState:
         """The fold of a feed's first `whole` records. `record`: the one after them, if it is at hand."""
         state, after = FeedState(feed), 0
         saved = None if timeline.stretches else self._saved(feed, reader, whole)

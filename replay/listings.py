@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import astuple
 
 from replay.answers import At, Blame, Blamed, Change, Connstatus, Diff, Instant, Members, Pos, Route, Routes, Stats
+from replay.answers_why import ChainLink, Why
 from replay.node_answers import Done, Invite, Node, PeerRow, Status, peers
 from replay.receipts import (
     Backup,
@@ -232,6 +233,7 @@ LISTED: Final[dict[type[Struct], tuple[type[Struct], Callable[[Any], Iterable[St
     Routes: (RouteRow, _routes),
     Diff: (Change, lambda answer: answer.changes),
     Blame: (Blamed, lambda answer: answer.fields),
+    Why: (ChainLink, lambda answer: answer.chain),
     Stats: (StatsRow, _stats),
     Verify: (VerifyRow, _verified),
     Merge: (TakenRow, _taken),

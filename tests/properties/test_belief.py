@@ -30,9 +30,7 @@ def plain(history: History) -> dict:
 
 def moments(history: History, machine: str) -> list[int]:
     """The effective instants of a machine's own entries."""
-    return sorted(
-        {at for feed, log in plain(history).items() if feed.machine == machine for at in effective_instants(log)}
-    )
+    return sorted({at for feed, log in plain(history).items() if feed.machine == machine for at in effective_instants(log)})
 
 
 def compare(history: History, seals: list[int], shift_ns: int, data: st.DataObject) -> None:
@@ -65,7 +63,9 @@ def test_a_belief_is_what_the_model_says_of_anything(history: History, seals: li
 
 
 @given(histories(size_max=20), SEALS, SHIFTS, st.data())
-def test_what_had_not_been_received_changes_nothing(history: History, seals: list[int], shift_ns: int, data: st.DataObject) -> None:
+def test_what_had_not_been_received_changes_nothing(
+    history: History, seals: list[int], shift_ns: int, data: st.DataObject
+) -> None:
     """Every log entry beyond what a machine had received by then deleted, its belief is the same: as known then."""
     history = keepable(history)
     machine = data.draw(st.sampled_from(sorted({feed.machine for feed in history})))
