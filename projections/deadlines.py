@@ -11,6 +11,7 @@ tell. No effects.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections.abc import Callable, Collection
 from typing import ClassVar
 
@@ -58,15 +59,19 @@ class Responds(Monitor):
         *,
         kinds: Collection[str],
         unless: Key | None = None,
+        peers: bool = False,
         what: str = "no answer came in time",
     ) -> None:
-        """`unless`: what calls it off, for a slice. Where pings are among the `kinds`, `within` is one and a half intervals or
+        """`unless`: what calls it off, for a slice; `peers`: slices are machines, and one that leaves, whoever writes it,
+        calls it off too. Where pings are among the `kinds`, `within` is one and a half intervals or
         more: a run of pings then answers itself.
         """
         super().__init__(rule)
-        self.trigger, self.answer, self.within, self.unless, self.what = trigger, answer, within, unless, what
+        self.trigger, self.answer, self.within, self.unless = trigger, answer, within, unless
+        self.peers, self.what = peers, what
         self.kinds = frozenset(kinds) - PINGS
         self.pings = bool(PINGS & frozenset(kinds))
+        self._era = (1, 0, 0, 0)
 
     def step(self, entry: Entry, now_ns: int) -> None:
         """Something that calls off, an answer, a trigger."""
@@ -99,9 +104,20 @@ class Responds(Monitor):
             heapq.heappush(self.state.heap.setdefault(feed.id, []), (due_ns, found.index, key))
 
     def _length(self, awaited: Awaited) -> int:
-        """How long it may take: by the settings in force while it would not be late yet."""
-        length = self.within(self.pace, awaited.at_ns, awaited.at_ns)
-        return self.within(self.pace, awaited.at_ns, awaited.at_ns + length)
+        """How long it may take: by the settings in force while it would not be late yet. Settings seldom change, so the answer is
+        kept with the instants between which it holds.
+        """
+        at_ns, instants = awaited.at_ns, self.pace.instants
+        since_ns, until_ns, length, known = self._era
+        if since_ns <= at_ns < until_ns and known == len(instants):
+            return length
+        length = self.within(self.pace, at_ns, at_ns)
+        place = bisect_right(instants, at_ns)
+        until_ns = (instants[place] if place < len(instants) else 2**63) - length
+        if at_ns < until_ns:
+            self._era = (instants[place - 1] if place else -(2**63), until_ns, length, len(instants))
+            return length
+        return self.within(self.pace, at_ns, at_ns + length)
 
     def _close(self, feed: Feed, key: str, now_ns: int, *, answered: bool) -> None:
         """What was awaited in a slice is there, in time or late, or need not come any more."""
@@ -114,6 +130,8 @@ class Responds(Monitor):
             self.tally.judged += 1
 
     def _late(self, feed: Feed, key: str, awaited: Awaited) -> None:
+        if self.peers and self.pace.parted(key, awaited.at_ns, awaited.at_ns + self._length(awaited)):
+            return
         told = f"{feed.machine}:{key}: {self.what}" if key else self.what
         self.tally.violate(Witness(awaited.at_ns, feed.at(awaited.index), told))
 

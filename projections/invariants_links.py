@@ -174,7 +174,7 @@ def lost_is_answered() -> Monitor:
     kinds = (ESTABLISHED, LOST, FAILED, UNANSWERED, "machine.left", "machine.disconnected")
     return Responds(
         Rule("A13", "a loss is answered", "mesh", says), _unparted, about(ESTABLISHED, FAILED, UNANSWERED),
-        lambda pace, since, until: 2 * pace.interval_ns(since, until), kinds=kinds, unless=parted,
+        lambda pace, since, until: 2 * pace.interval_ns(since, until), kinds=kinds, unless=parted, peers=True,
         what="lost, and nothing followed",
     )  # fmt: skip
 
@@ -195,7 +195,7 @@ class CapHeals(Responds):
         kinds = (ESTABLISHED, LOST, "machine.left", "machine.disconnected")
         super().__init__(
             Rule("A14", "a drop by the limit heals", "mesh", says), _capped, about(ESTABLISHED),
-            lambda pace, since, until: pace.interval_ns(since, until), kinds=kinds, unless=_departed,
+            lambda pace, since, until: pace.interval_ns(since, until), kinds=kinds, unless=_departed, peers=True,
             what="dropped by the connection limit, and not back by itself",
         )  # fmt: skip
 

@@ -101,9 +101,9 @@ class LeaveIsFinal(Enrolled):
 
 
 class Strange(Roll):
-    """Links to machines that nobody has admitted yet: by observer and peer the first, (instant, position)."""
+    """Links to machines that are not in: by observer and peer the first, (instant, position, position of the leave or none)."""
 
-    unknown: dict[str, tuple[int, str]] = msgspec.field(default_factory=dict)
+    unknown: dict[str, tuple[int, str, str]] = msgspec.field(default_factory=dict)
 
 
 class NoStrangers(Enrolled):
@@ -119,9 +119,10 @@ class NoStrangers(Enrolled):
     def joined(self, machine: str, entry: Entry) -> None:
         """Whoever had a link to it before: was that just a clock ahead?"""
         for key in [key for key in self.state.unknown if key.partition(":")[2] == machine]:
-            at_ns, pos = self.state.unknown.pop(key)
+            at_ns, pos, left = self.state.unknown.pop(key)
             if entry.effective_ns - at_ns > 2 * self.pace.interval_ns(at_ns, at_ns):
-                self.tally.violate(Witness(at_ns, pos, f"{key}: {machine} had not joined yet", (entry.position,)))
+                what = f"{key}: {machine} had left" if left else f"{key}: {machine} had not joined yet"
+                self.tally.violate(Witness(at_ns, pos, what, (left or entry.position,)))
             else:
                 self.tally.judged += 1
 
@@ -131,18 +132,21 @@ class NoStrangers(Enrolled):
         if not isinstance(event, ev.LinkEstablished):
             return
         left = self.state.left.get(event.peer)
-        if event.peer not in self.state.ever:
-            self.state.unknown.setdefault(f"{entry.feed.machine}:{event.peer}", (entry.effective_ns, entry.position))
-        elif left is not None and entry.effective_ns - left[0] > 2 * self.pace.interval_ns(left[0], left[0]):
-            self.violate(entry, f"{event.peer} had left", (left[1],))
+        late = left is not None and entry.effective_ns - left[0] > 2 * self.pace.interval_ns(left[0], left[0])
+        if event.peer not in self.state.ever or late:
+            found = entry.effective_ns, entry.position, left[1] if left else ""
+            self.state.unknown.setdefault(f"{entry.feed.machine}:{event.peer}", found)
         else:
             self.tally.judged += 1
 
     def end(self, horizon: Horizon) -> None:
         """Whoever was never admitted is a stranger; in a log that admits nobody there is nothing to tell by."""
-        for key, (at_ns, pos) in self.state.unknown.items():
-            if self.state.ever:
-                self.tally.violate(Witness(at_ns, pos, f"{key}: nobody ever admitted {key.partition(':')[2]}"))
+        for key, (at_ns, pos, left) in self.state.unknown.items():
+            peer = key.partition(":")[2]
+            if left:
+                self.tally.violate(Witness(at_ns, pos, f"{key}: {peer} had left", (left,)))
+            elif self.state.ever:
+                self.tally.violate(Witness(at_ns, pos, f"{key}: nobody ever admitted {peer}"))
             else:
                 self.tally.uncovered += 1
 

@@ -178,7 +178,8 @@ def cadence() -> Monitor:
     return Responds(
         Rule("A9", "pings keep their pace", "coverage", says), _peer_of_ping, pings,
         lambda pace, since, until: pace.interval_ns(since, until) * 3 // 2,
-        kinds=(ANSWERED, UNANSWERED, LOST, FAILED, "machine.left", "machine.disconnected"), unless=parted,
+        kinds=(ANSWERED, UNANSWERED, LOST, FAILED, "machine.left", "machine.disconnected"),
+        unless=parted, peers=True,
         what="no ping followed this one in time",
     )  # fmt: skip
 
@@ -206,7 +207,8 @@ def silence() -> Monitor:
         Rule("A12", "silence is noticed", "mesh", says), about(ESTABLISHED, ANSWERED),
         about(ESTABLISHED, ANSWERED, UNANSWERED, LOST, FAILED),
         lambda pace, since, until: 2 * pace.interval_ns(since, until) + pace.timeout_ns(since, until),
-        kinds=(ESTABLISHED, ANSWERED, UNANSWERED, LOST, FAILED, "machine.left", "machine.disconnected"), unless=parted,
+        kinds=(ESTABLISHED, ANSWERED, UNANSWERED, LOST, FAILED, "machine.left", "machine.disconnected"),
+        unless=parted, peers=True,
         what="nothing was heard of it any more, and nothing says so",
     )  # fmt: skip
 

@@ -96,7 +96,8 @@ class NobodyGivesUp(AcrossFeeds):
     def linked(self, observer: str, peer: str, entry: Entry) -> None:
         """A loss begins it, any other link entry of either side ends it, and a failed dial begins it anew."""
         pair = f"{min(observer, peer)}={max(observer, peer)}"
-        if isinstance(entry.event, ev.LinkLost) and entry.event.reason not in {"left", "disconnected"}:
+        both = observer in self.state.running and peer in self.state.running
+        if isinstance(entry.event, ev.LinkLost) and entry.event.reason not in {"left", "disconnected"} and both:
             self.state.idle.setdefault(pair, (entry.effective_ns, entry.position))
             return
         self._close(pair, entry.effective_ns)

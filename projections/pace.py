@@ -3,43 +3,51 @@
 Settings are told by one machine and hold for all, so a monitor of another machine's feed needs them from outside: a
 `Pace` is the list of all settings in the order in which they came into force. The highest generation wins, then the
 smaller machine name; before the first the defaults of `settings.changed` hold. Where they changed while something was awaited
-the longest interval counts: a deadline is never shorter than what anybody was told. Pure values.
+the longest interval counts: a deadline is never shorter than what anybody was told. It knows too when machines left or were
+disconnected on purpose, whoever wrote it: nobody is late for them. Pure values.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 import msgspec
 
 from ledger.entry import Entry
-from ledger.events import SettingsChanged
+from ledger.events import MachineDisconnected, MachineLeft, SettingsChanged
 
 DEFAULTS: Final = SettingsChanged(0)
 _MS: Final = 1_000_000
 
 
 class Pace(msgspec.Struct):
-    """The settings in force, by the effective instant from which they were: `instants` ascending, `settings` beside it."""
+    """The settings in force, by the effective instant from which they were: `instants` ascending, `settings` and the machines
+    that told them beside it. `partings`: by machine the instants at which it left or was disconnected, ascending.
+    """
+
+    KINDS: ClassVar[tuple[str, ...]] = ("settings.changed", "machine.left", "machine.disconnected")
+    """The kinds that it learns from."""
 
     instants: list[int] = []
     settings: list[SettingsChanged] = []
     machines: list[str] = []
+    partings: dict[str, list[int]] = {}
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Self:
-        """From entries in any order; those that change no settings are passed over."""
+        """From entries in any order; those of other kinds are passed over."""
         pace = cls()
-        found = [entry for entry in entries if isinstance(entry.event, SettingsChanged)]
-        for entry in sorted(found, key=_order):
+        for entry in sorted((entry for entry in entries if entry.kind in cls.KINDS), key=_order):
             pace.learn(entry)
         return pace
 
     def learn(self, entry: Entry) -> None:
-        """Take in a `settings.changed` that is no earlier than those before it; one that is beaten changes nothing."""
+        """Take in an entry that is no earlier than those before it; settings that are beaten change nothing."""
         event = entry.event
+        if isinstance(event, (MachineLeft, MachineDisconnected)):
+            self.partings.setdefault(event.machine, []).append(entry.effective_ns)
         if not isinstance(event, SettingsChanged):
             return
         if self.settings:
@@ -78,10 +86,10 @@ class Pace(msgspec.Struct):
         over = self.over(since_ns, until_ns)
         return max((each.lost_after + 1) * each.ping_interval_ms + each.ping_timeout_ms for each in over) * _MS
 
-    @property
-    def least_ns(self) -> int:
-        """The shortest interval that ever was in force."""
-        return min(each.ping_interval_ms for each in [DEFAULTS, *self.settings]) * _MS
+    def parted(self, machine: str, since_ns: int, until_ns: int) -> bool:
+        """Whether a machine left or was disconnected between two instants, both included."""
+        found = self.partings.get(machine)
+        return found is not None and bisect_right(found, until_ns) > bisect_left(found, since_ns)
 
 
 def _order(entry: Entry) -> tuple[int, str, int, str, int]:

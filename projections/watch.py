@@ -26,6 +26,7 @@ from ledger.identity import Feed
 from projections.cluster import Cluster
 from projections.feed_state import FeedState
 from projections.monitor import Horizon, Monitor, Run, Verdict
+from projections.operators import PINGS
 from projections.pace import Pace
 
 OPAQUE: Final = "?"
@@ -37,6 +38,10 @@ APART: Final = frozenset(
     }
 )  # fmt: skip
 """Kinds that concern more than one peer, or the fold as a whole: records that hold one are told entry by entry."""
+
+
+_TICK: Final = 16
+"""Deadlines are looked at after so many pings, and after every control entry."""
 
 
 class Course(msgspec.Struct):
@@ -141,7 +146,8 @@ class Watch:
             for monitor in self.resetting:
                 monitor.reset(feed, now_ns)
         course.go(now_ns, entry.effective_ns, entry.boot, entry.mono_ns)
-        self.tick(feed, now_ns)
+        if not entry.index % _TICK or kind not in PINGS:
+            self.tick(feed, now_ns)
 
     def control(self, course: Course, entry: Entry, now_ns: int) -> str:
         """Tell a control entry; returns the kind under which it goes."""
@@ -157,7 +163,7 @@ class Watch:
         elif isinstance(event, ev.NodeStalled):
             for monitor in self.paused:
                 monitor.pause(feed, event.stalled_ms * 1_000_000)
-        elif self.learning and event.__class__ is ev.SettingsChanged:
+        elif self.learning and kind in Pace.KINDS:
             self.pace.learn(entry)
         for monitor in self.steppers[kind]:
             monitor.step(entry, now_ns)

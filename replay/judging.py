@@ -1,8 +1,8 @@
 """All invariants over what some ledgers hold: records at once where that says the same, entries one by one where it does not.
 
 A feed is gone through once. A record whose clocks were steady and which holds nothing that concerns the whole feed is told as
-its controls and its *runs*: the pings to a peer that are of one context, with consecutive numbers, no silence among them and
-no other word about the peer in that record. Everything else is told entry by entry. Control entries of all feeds are then
+its controls and its *runs*: pings to a peer that are of one context, with consecutive numbers, no silence among them and no
+other word about the peer. Everything else is told entry by entry. Control entries of all feeds are then
 shown in display order to the monitors that look across feeds. That a whole log told so gives the verdicts of one told one by
 one is a law under test.
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import repeat
 from operator import attrgetter, itemgetter, sub
 from typing import Any, Final
 
@@ -53,11 +52,11 @@ def judge(history: History, monitors: Iterable[Monitor], *, progress: Progress |
 
 
 def pace_of(history: History) -> Pace:
-    """The settings that any feed ever told, with their effective instants."""
+    """The settings and partings that any feed ever told, with their effective instants."""
     found: list[Entry] = []
     for feed in history.feeds:
         try:
-            for entry in history.reader(feed).rare(("settings.changed",)):
+            for entry in history.reader(feed).rare(Pace.KINDS):
                 found += history.entries(feed, entry.index - 1, entry.index)
         except LedgerError:
             continue  # it is judged up to the damage
@@ -198,49 +197,84 @@ class _Sealed:
         return found.pop() if len(found) == 1 else (False, -1)
 
     def told(self, bound_ns: int) -> list[Told]:
-        """Controls, runs and single pings, in the order in which they begin. `bound_ns`: a gap so long is told one by one."""
+        """Controls and runs, in the order in which they begin. `bound_ns`: a gap so long parts two runs."""
         found: list[tuple[int, Told]] = [(entry.index, entry) for entry in self.controls]
-        pings, course = self.pings, self.course
-        if not pings.count:
-            return [each for _index, each in found]
-        spoken = {getattr(entry.event, "peer", None) for entry in self.controls}
-        contexts: dict[str, list[int]] = {}
-        for number, context in enumerate(pings.block.contexts):
-            contexts.setdefault(context.peer, []).append(number)
-        whole = _stamps_in_order(pings)
-        for peer, numbers in contexts.items():
-            run = self._run(numbers[0], bound_ns) if len(numbers) == 1 and whole and peer not in spoken else None
-            if run is not None:
-                found.append((run.first, (run, partial(pings_to, peer, self.reader, pings))))
-                continue
-            for ping in pings_to(peer, self.reader, pings):
-                now_ns = course.time(ping.effective_ns, ping.boot, ping.mono_ns)
-                event: Any = ping.event
-                found.append((ping.index, (Run.of(ping, event, now_ns), tuple)))
+        pings = self.pings
+        if pings.count:
+            contexts: dict[str, list[int]] = {}
+            for number, context in enumerate(pings.block.contexts):
+                contexts.setdefault(context.peer, []).append(number)
+            whole = _stamps_in_order(pings)
+            for peer, numbers in contexts.items():
+                if whole:
+                    found += [(run.first, (run, partial(self._single, run))) for run in self._runs(peer, numbers, bound_ns)]
+                else:
+                    found += [(ping.index, (self._run_of(ping), tuple)) for ping in pings_to(peer, self.reader, pings)]
         found.sort(key=itemgetter(0))
         return [each for _index, each in found]
 
-    def _run(self, number: int, bound_ns: int) -> Run | None:
-        """The pings of a context as one run, None if they are none."""
-        pings, course = self.pings, self.course
-        start, end = pings.starts[number], pings.starts[number + 1]
-        at, counted = pings.column(AT), pings.column(NUMBER)[start:end]
-        if counted != list(range(counted[0], counted[0] + end - start)):
-            return None
-        times: Sequence[int] = at[start:end] if self.boot is None else pings.mono()[start:end]
-        gap_ns = max(map(sub, times[1:], times), default=0)
-        if gap_ns >= bound_ns:
-            return None
-        context = pings.block.contexts[number]
-        monos: Iterable[int | None] = (times[0], times[-1]) if self.boot is not None else repeat(None, 2)
-        begun_ns, now_ns = (
-            course.time(at_ns, self.boot, mono) for at_ns, mono in zip((at[start], at[end - 1]), monos, strict=True)
+    def _single(self, run: Run) -> Iterator[Entry]:
+        """The pings of a run, one by one."""
+        return (ping for ping in pings_to(run.peer, self.reader, self.pings) if run.first <= ping.index <= run.last)
+
+    def _run_of(self, ping: Entry) -> Run:
+        event: Any = ping.event
+        return Run.of(ping, event, self.course.time(ping.effective_ns, ping.boot, ping.mono_ns))
+
+    def _runs(self, peer: str, numbers: Sequence[int], bound_ns: int) -> Iterator[Run]:
+        """The pings to a peer, parted where another context, a control about the peer, a number left out or a gap is between."""
+        pings, starts = self.pings, self.pings.starts
+        times: Sequence[int] = pings.column(AT) if self.boot is None else pings.mono()
+        counted = pings.column(NUMBER)
+        words = [entry.index - self.record.first - place for place, entry in enumerate(self.controls) if _names(entry, peer)]
+        if len(numbers) == 1 and not words:
+            start, end = starts[numbers[0]], starts[numbers[0] + 1]
+            first = counted[start]
+            gap_ns = max(map(sub, times[start + 1 : end], times[start:end]), default=0)
+            if gap_ns < bound_ns and counted[start:end] == list(range(first, first + end - start)):
+                yield self._run(numbers[0], start, end, gap_ns)
+                return
+        order = pings.order
+        rest = sorted(
+            (order[column], number, column) for number in numbers for column in range(starts[number], starts[number + 1])
         )
+        begun, gap_ns, before = 0, 0, rest[0]
+        for place, each in enumerate(rest[1:], 1):
+            passed_ns = times[each[2]] - times[before[2]]
+            if (
+                each[1] != before[1]
+                or counted[each[2]] != counted[before[2]] + 1
+                or passed_ns >= bound_ns
+                or any(before[0] < word <= each[0] for word in words)
+            ):
+                yield self._run(before[1], rest[begun][2], before[2] + 1, gap_ns)
+                begun, gap_ns = place, 0
+            else:
+                gap_ns = max(gap_ns, passed_ns)
+            before = each
+        yield self._run(before[1], rest[begun][2], before[2] + 1, gap_ns)
+
+    def _run(self, number: int, start: int, end: int, gap_ns: int) -> Run:
+        """Neighbours of one context, from column to column."""
+        pings, course, boot = self.pings, self.course, self.boot
+        at = pings.column(AT)
+        first_ns, last_ns = at[start], at[end - 1]
+        if boot is None:
+            begun_ns, now_ns = course.time(first_ns, None, None), course.time(last_ns, None, None)
+        else:
+            monos = pings.mono()
+            begun_ns, now_ns = course.time(first_ns, boot, monos[start]), course.time(last_ns, boot, monos[end - 1])
+        context = pings.block.contexts[number]
         return Run(
             self.reader.feed, context.peer, context.link, None if context.answered else context.reason, end - start,
-            pings.index(pings.order[start]), pings.index(pings.order[end - 1]), at[start], at[end - 1], begun_ns, now_ns, gap_ns,
-            counted[0], bool(context.given & 12),
+            pings.index(pings.order[start]), pings.index(pings.order[end - 1]), first_ns, last_ns, begun_ns, now_ns, gap_ns,
+            pings.column(NUMBER)[start], context.answered and bool(context.given & 12),
         )  # fmt: skip
+
+
+def _names(entry: Entry, peer: str) -> bool:
+    """Whether a control entry is about a peer, under whatever name its field has."""
+    return peer in {getattr(entry.event, "peer", None), getattr(entry.event, "machine", None)}
 
 
 def _stamps_in_order(pings: Pings) -> bool:
