@@ -115,6 +115,7 @@ def remove_(asked: Asked, /, *, machine: str, by: str | None) -> int:
     learns it when the sides meet again.
 
     For example:
+      meshledger remove charlie
       meshledger remove charlie --by anna
     """
     return _done(asked, "remove", machine, by)
@@ -146,6 +147,7 @@ def reconnect_(asked: Asked, /, *, machine: str | None, by: str | None) -> int:
 
     For example:
       meshledger reconnect
+      meshledger reconnect charlie
     """
     return _done(asked, "reconnect", machine, by)
 

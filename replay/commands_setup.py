@@ -84,8 +84,8 @@ def init_(
     folder = NodeDir.make(asked.folder)
     folder.make_keys(host=transport == "ccs")
     found(
-        folder, config, name=name, hostname=main_name, port=port or _PORTS[transport], transport="ssh" if transport == "ssh" else "ccs",
-        addressing="name" if addressing == "name" else "address",
+        folder, config, name=name, hostname=main_name, port=port or _PORTS[transport],
+        transport="ssh" if transport == "ssh" else "ccs", addressing="name" if addressing == "name" else "address",
         settings=SettingsChanged(1, every_ms, wait_ms, lost_after), salt=secrets.token_hex(8), at_ns=time.time_ns(),
     )  # fmt: skip
     asked.answer(made(folder))
@@ -151,6 +151,7 @@ def systemd_unit_(asked: Asked, /, *, account: str) -> int:
 
     For example:
       meshledger systemd-unit --dir /var/lib/meshledger -O /etc/systemd/system/meshledger.service
+      meshledger systemd-unit --account mesh
     """
     from ledger.node.config import NodeDir
     from ledger.node.units import unit
