@@ -44,6 +44,7 @@ _PLACES: Final = {
     "prove": ("replay.commands_trust", "Proof for outsiders that an entry stands in a feed."),
     "keygen": ("replay.commands_trust", "Make a key that signs heads."),
     "init": ("replay.commands_setup", "Found a cluster, with this machine as its first member."),
+    "join": ("replay.commands_setup", "Join a cluster with a code."),
     "invite": ("replay.commands_node", "A code with which one machine may join."),
     "status": ("replay.commands_node", "How a running node is now."),
     "leave": ("replay.commands_node", "Leave the cluster for good."),

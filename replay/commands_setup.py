@@ -141,6 +141,43 @@ def made(folder: NodeDir) -> Node:
     )  # fmt: skip
 
 
+@click.command("join", cls=Command)
+@click.argument("code")
+@_own
+@click.pass_obj
+def join_(
+    asked: Asked, /, *, code: str, machine: str | None, hostname: str | None, listen: str, port: int | None,
+    account: str | None, sshd_host_key: str | None, dns: tuple[str, ...],
+) -> int:  # fmt: skip
+    """Join the cluster that CODE names, as `meshledger invite` printed it on a member.
+
+    This machine's names are looked up first, and what is wrong is said; then the member is dialled, which must answer with
+    the host key that the code names. What is taken in is the whole record of the cluster, each feed under its origin's word.
+
+    For example:
+      meshledger join meshledger-1-k5d… --hostname bravo.lab.example --account mesh
+      meshledger join "$(cat code)" --machine bravo --dir /var/lib/meshledger
+    """
+    import asyncio
+
+    from ledger.node.config import NodeDir
+    from ledger.node.invites import parse_code
+    from ledger.node.joining import join
+
+    parsed = parse_code(code)
+    config, main_name = configured(
+        parsed.transport, machine=machine, hostname=hostname, listen=listen, port=port, account=account, sshd=sshd_host_key,
+        dns=dns,
+    )  # fmt: skip
+    folder = NodeDir.make(asked.folder)
+    if not folder.file("ledger_key").exists():
+        folder.make_keys(host=parsed.transport == "ccs")
+    asyncio.run(join(parsed, folder, config, hostname=main_name, port=config.port, clock=time.time_ns))
+    asked.answer(made(folder))
+    asked.say("next: `meshledger run` here")
+    return 0
+
+
 @click.command("systemd-unit", cls=Command)
 @click.option("--account", default="meshledger", show_default=True, metavar="USER", help="Who runs the node.")
 @click.pass_obj

@@ -61,7 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 LIVE_ANSWERS = {"node", "invite", "done", "status"}
 LIVE_COMMANDS = {
-    "init", "invite", "status", "leave", "remove", "disconnect", "reconnect", "sethostname", "systemd-unit",
+    "init", "join", "invite", "status", "leave", "remove", "disconnect", "reconnect", "sethostname", "systemd-unit",
 }  # fmt: skip
 """Of a running node: what they answer is held against its schema where nodes run (`e2e`)."""
 
