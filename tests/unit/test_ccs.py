@@ -387,6 +387,36 @@ def test_one_session_per_connection():
     run(inner())
 
 
+def test_no_channel_of_any_other_kind_opens():
+    """Forwards to ports and sockets, tunnels of both layers, and listeners at the far side: asked for directly by a member's
+    connection, each is refused and counted, and the mesh channel beside them stays.
+    """
+
+    async def inner():
+        async with Hall() as hall:
+            connection, writer, reader = await raw(hall)
+            session = asyncssh.SSHTCPSession
+            attempts = [
+                lambda: connection.create_connection(session, LOOPBACK, hall.port),
+                lambda: connection.create_unix_connection(asyncssh.SSHUNIXSession, "/run/x.sock"),
+                lambda: connection.create_tun(asyncssh.SSHTunTapSession),
+                lambda: connection.create_tap(asyncssh.SSHTunTapSession),
+            ]
+            for attempt in attempts:
+                with pytest.raises(asyncssh.ChannelOpenError):
+                    await attempt()
+            with pytest.raises(asyncssh.ChannelListenError):
+                await connection.create_server(session, LOOPBACK, 0)
+            with pytest.raises(asyncssh.ChannelListenError):
+                await connection.create_unix_server(asyncssh.SSHUNIXSession, "/run/x.sock")
+            assert hall.listener.counts["refused-forward"] == 6
+            writer.write(b"\0\0\0\x02ok")
+            assert await reader.readexactly(6) == b"\0\0\0\x02ok"
+            connection.abort()
+
+    run(inner())
+
+
 # Caps.
 
 
