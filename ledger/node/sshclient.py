@@ -258,6 +258,7 @@ async def dial_mesh(
     except (OSError, asyncssh.Error, DialFailed) as error:
         if connection is not None:
             connection.abort()
+            await connection.wait_closed()  # a turn of the loop; the peer is not waited for. Then `client` knows why.
         raise _failed(error, dialling.tap, client, address) from None
     except BaseException:
         if connection is not None:
