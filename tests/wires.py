@@ -49,6 +49,7 @@ class Hall:
         self.standing = {key_text(self.member): "member", key_text(self.other): "stranger"}
         self.limits = Limits(**limits)
         self.accepted = []
+        self.dialled = []
         self.echo = True
 
     async def __aenter__(self):
@@ -64,6 +65,8 @@ class Hall:
         return self
 
     async def __aexit__(self, *_exception):
+        for heard in self.dialled:
+            heard.link.abort()
         await self.listener.close()
         await settle()
 
@@ -76,7 +79,8 @@ class Hall:
         return self.accepted[-1]
 
     async def dial(self, dial_key=None, host_keys=None, timeout_s=10.0):
-        return await dial(self.port, dial_key or self.member, host_keys or [key_text(self.host)], timeout_s)
+        self.dialled.append(await dial(self.port, dial_key or self.member, host_keys or [key_text(self.host)], timeout_s))
+        return self.dialled[-1]
 
     async def fails(self, dial_key=None, **more):
         """(reason, detail) of a dial that must come to nothing."""

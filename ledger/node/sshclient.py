@@ -225,10 +225,10 @@ async def dial_mesh(
     greeting: Greeting | None = None,
 ) -> MeshLink:
     """A link to the mesh that answers at `address` (no name: DNS is the resolver's) with one of `host_keys`. Raises
-    DialFailed, and ValueError for an address or keys that are none.
+    DialFailed, and ValueError for an address that is none.
     """
     ipaddress.ip_address(address)
-    known: Any = ([asyncssh.import_public_key(key) for key in host_keys], [], [])
+    known = _known(host_keys)
     dialling, client = Dialling(), _Client()
     connection: asyncssh.SSHClientConnection | None = None
     try:
@@ -255,7 +255,7 @@ async def dial_mesh(
             if greeting is not None:
                 await greeting(session)
             session.must_stand()
-    except (OSError, asyncssh.Error, DialFailed) as error:
+    except (OSError, asyncssh.Error, DialFailed, ValueError) as error:
         if connection is not None:
             connection.abort()
             await connection.wait_closed()  # a turn of the loop; the peer is not waited for. Then `client` knows why.
@@ -270,6 +270,17 @@ async def dial_mesh(
     link.start(handler(link))
     session.attach(link)
     return link
+
+
+def _known(host_keys: Collection[str]) -> Any:
+    """Whom to trust, as the library wants it. The keys come from the log: a text that is none trusts nobody."""
+    known = []
+    for text in host_keys:
+        try:
+            known.append(asyncssh.import_public_key(text))
+        except asyncssh.KeyImportError:
+            continue
+    return known, [], []
 
 
 def _failed(error: Exception, tap: Tap | None, client: _Client, address: str) -> DialFailed:
