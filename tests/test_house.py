@@ -48,6 +48,7 @@ EFFECTFUL = {
     "ledger.node.resolver": "asks DNS",
     "ledger.node.responder": "answers DNS on loopback",
     "ledger.node.sshclient": "dials by SSH",
+    "ledger.node.wires": "has the links and tasks of a node",
     "replay.snapshots": "keeps folds beside a ledger",
     "replay.cli": "the command line",
     "replay.commands_*": "the command line",

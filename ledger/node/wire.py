@@ -65,11 +65,14 @@ class Hello(Wire, frozen=True, tag="hello"):
 
 
 class Bye(Wire, frozen=True, tag="bye"):
-    """Why this channel ends here. `quiet`: another link of the pair stands or comes, so nothing is wrong."""
+    """Why this channel ends here. `quiet`: another link of the pair stands or comes, so nothing is wrong; `head`: at a stop,
+    the last head of the speaker's feed, signed.
+    """
 
     reason: Reason
     detail: Detail = ""
     quiet: bool = False
+    head: Annotated[str, Meta(max_length=4096)] | None = None
 
 
 class Ping(Wire, frozen=True, tag="ping"):
@@ -192,9 +195,10 @@ def encode(message: Message) -> bytes:
 def decode(frame: bytes) -> Message:
     """The message in a frame. Raises Garbage for anything else: also bad text and deep nesting."""
     try:
-        return _decoder.decode(frame)
+        message: Message = _decoder.decode(frame)
     except (ValueError, RecursionError, MemoryError) as error:
         raise Garbage(f"no message: {error}"[:1000]) from None
+    return message
 
 
 def asked(ask: JoinAsk) -> bytes:
