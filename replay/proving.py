@@ -11,7 +11,6 @@ The keys are handed in. Reads, never writes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 import msgspec
 
@@ -28,7 +27,6 @@ from ledger.texts import hash_from_base64, is_number, plain, to_base64
 from replay import receipts
 from replay.soundness import verify_bytes
 from replay.union import Union, spelled
-
 
 
 class Proven(msgspec.Struct, frozen=True):

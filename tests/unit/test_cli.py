@@ -30,6 +30,7 @@ SPOKEN = {
     "diff": ["diff", "2026-01-05T03:05:30Z", T, "told"],
     "blame": ["blame", "alpha:charlie", "--at", T, "told"],
     "stats": ["stats", "told"],
+    "disagreements": ["disagreements", "--least", "10s", "told"],
     "log": ["log", "-k", "link", "told"],
     "show": ["show", "alpha#12", "charlie#1", "told"],
     "tail": ["tail", "-n", "4", "told"],
@@ -42,6 +43,7 @@ SPOKEN = {
     "checkpoint": ["checkpoint", "told", "--key", "a.key"],
     "prove": ["prove", "alpha#12", "told", "--key", "a.key"],
     "keygen": ["keygen", "-O", "{new}/b.key"],
+    "note": ["note", "the wire was cut", "--mark", "cut", "--at", T, "--as", "kim", "-L", "{new}/noted.ledger"],
     "demo": ["demo", "--seed", "3"],
     "version": ["version"],
 }
@@ -81,7 +83,7 @@ def test_every_answer_is_spoken() -> None:
 def test_json_keeps_to_its_schema(name: str, tmp_path: Path, place: Path) -> None:
     """`-o json` prints one object, of the schema that `schema` prints."""
     done = spoken(name, tmp_path, place, "-o", "json")
-    assert done.code == (1 if name == "diff" else 0), done.err
+    assert done.code == (1 if name in {"diff", "disagreements"} else 0), done.err
     answer = json.loads(done.out)
     jsonschema.validate(answer, json.loads(call("schema", name, "-o", "json").out))
     assert answer["schema"] == f"meshledger.{name}/1"

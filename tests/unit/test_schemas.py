@@ -13,6 +13,7 @@ from ledger.errors import Refused
 from replay import answers as mesh
 from replay import node_answers as nodes
 from replay import receipts
+from replay.answers_views import Disagreement, Disagreements, Side
 from replay.listings import LISTED
 from replay.output import FORMATS, Format, columns, write
 from replay.schemas import ANSWERS, row_schema, schema
@@ -65,6 +66,20 @@ SAMPLES: dict[str, mesh.Answer] = {
             "bravo:alpha": mesh.LinkCounts(0, 0, mesh.Rtt(None, None, None)),
         },
     ),
+    "disagreements": Disagreements(
+        **WINDOW,
+        covered_ns={"alpha": 3_600_000_000_000, "bravo": 0},
+        disagreements=[
+            Disagreement(
+                "machine",
+                "charlie",
+                WINDOW["since"],
+                WINDOW["until"],
+                "alpha",
+                [Side("up", {"bravo": "bravo#9", "delta": "delta.2#7"}), Side("down", {"alpha": "alpha#7"})],
+            ),
+        ],
+    ),
     "verify": receipts.Verify(
         ok=False,
         feeds={"alpha": receipts.FeedCheck(1, 12, 2, ROOT, "good"), "alpha.2": receipts.FeedCheck(2, 1, 0, None, None)},
@@ -83,6 +98,9 @@ SAMPLES: dict[str, mesh.Answer] = {
         proof="inclusion", feed="alpha", records=2, root=ROOT, hashes=[ROOT], pos="alpha#7", rec=1, leaf=ROOT
     ),
     "keygen": receipts.Keygen(file="ledger.key", public_key="ed25519:AAAA"),
+    "note": receipts.Note(
+        file="a.ledger", pos="kim~3f2a#2", at=WINDOW["since"], mark="cut", by="kim", text="the wire\x1b was cut", new=True
+    ),
     "sql": receipts.Sql(columns=["kind", "count(*)", "at_ns"], rows=[{"kind": "link.lost", "count(*)": 3, "at_ns": 5}]),
     "version": receipts.Version(version="0.1.0", python="3.11.7", sqlite="3.46.0", format=1),
     "demo": receipts.Demo(ok=True, generated=True, ledger=None, steps=[receipts.Step("who is in", "5", "5", ok=True)]),
@@ -203,7 +221,7 @@ def test_the_shapes_of_the_contract() -> None:
     assert list(value["machines"]["alpha"]) == ["member", "communicating", "cause", "hostname", "since", "since_pos"]
     assert list(value["links"]["alpha:bravo"]) == ["state", "reason", "since", "since_pos", "last_ping", "sent", "lost"]
     assert list(value["links"]["alpha:bravo"]["last_ping"]) == ["at", "outcome", "rtt_us"]
-    assert list(json.loads(printed("diff", "json"))) == ["schema", "from", "to", "changes"]
+    assert list(json.loads(printed("diff", "json"))) == ["schema", "from", "to", "as_seen_by", "changes"]
     entry, foreign = (json.loads(line) for line in printed("log", "jsonl").splitlines())
     assert list(entry) == ["pos", "rec", "at", "boot", "mono_ns", "kind", "v", "event"]
     assert list(foreign) == ["pos", "rec", "at", "boot", "mono_ns", "kind", "v", "raw"]
