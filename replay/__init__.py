@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from replay.diff import diff
     from replay.export import backup, export
     from replay.history import History
+    from replay.judging import judge
     from replay.merge import merge
     from replay.moments import parse_moment
     from replay.stats import stats
@@ -27,13 +28,14 @@ _ROOMS = {
     "blame": "blame",
     "diff": "diff",
     "export": "export",
+    "judge": "judging",
     "merge": "merge",
     "parse_moment": "moments",
     "stats": "stats",
     "verify": "check",
 }
 
-__all__ = ["History", "Union", "backup", "blame", "diff", "export", "merge", "parse_moment", "stats", "verify"]
+__all__ = ["History", "Union", "backup", "blame", "diff", "export", "judge", "merge", "parse_moment", "stats", "verify"]
 
 
 class _Face(ModuleType):
