@@ -167,6 +167,14 @@ class Responds(Monitor):
             queued.add(item[1])
             heapq.heappush(heap, item)
 
+    def _all_due(self, feed: Feed, now_ns: int) -> None:
+        """The same without the heap, which looks too late where settings made deadlines shorter."""
+        waiting = self.state.open.get(feed.id, {})
+        for key, awaited in list(waiting.items()):
+            if awaited.now_ns + self._length(awaited) < now_ns:
+                del waiting[key]
+                self._late(feed, key, awaited)
+
     def _forget(self, feed: Feed) -> int:
         """Nothing is awaited in a feed any more; returns how much was."""
         for each in (self.state.heap, self.state.queued):
@@ -175,12 +183,12 @@ class Responds(Monitor):
 
     def reset(self, feed: Feed, now_ns: int) -> None:
         """What is late by now is late; the rest is asked no more."""
-        self.tick(feed, now_ns)
+        self._all_due(feed, now_ns)
         self._forget(feed)
 
     def blind(self, feed: Feed, now_ns: int) -> None:
         """What is late by now is late; of the rest nobody can tell."""
-        self.tick(feed, now_ns)
+        self._all_due(feed, now_ns)
         self.tally.uncovered += self._forget(feed)
 
     def pause(self, feed: Feed, stalled_ns: int) -> None:
@@ -191,5 +199,5 @@ class Responds(Monitor):
     def end(self, horizon: Horizon) -> None:
         """What is late by now is late, the rest pending."""
         for feed, now_ns in horizon.now_ns.items():
-            self.tick(feed, now_ns)
+            self._all_due(feed, now_ns)
         self.tally.pending += sum(map(len, self.state.open.values()))

@@ -15,15 +15,13 @@ from ledger import events as ev
 from ledger.entry import Entry
 from projections.deadlines import Responds
 from projections.feed_state import FeedState
-from projections.monitor import PINGS, Monitor, Rule, Run, Seen, State
+from projections.monitor import PARTED, PINGS, Monitor, Rule, Run, Seen, State
 from projections.operators import Alternates, Always, AtMost
 from projections.pace import Pace
 from projections.past import Key, Mark, Since
 
 ESTABLISHED, LOST, FAILED = "link.established", "link.lost", "link.failed"
 ANSWERED, UNANSWERED = "ping.answered", "ping.failed"
-PARTED = frozenset({"left", "disconnected"})
-"""Reasons that say that a link need not come back."""
 
 
 def about(*kinds: str) -> Key:

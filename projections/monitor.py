@@ -29,6 +29,8 @@ from projections.pace import Pace
 
 Severity = Literal["log", "software", "mesh", "coverage"]
 Outcome = Literal["holds", "violated", "pending", "vacuous", "not covered"]
+PARTED: Final = frozenset({"left", "disconnected", "not-a-member"})
+"""Reasons that say that a link need not come back."""
 PINGS: Final = frozenset({"ping.answered", "ping.failed"})
 SEVERITIES: Final[tuple[Severity, ...]] = ("log", "software", "mesh", "coverage")
 """The gravest first."""
