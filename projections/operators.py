@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from types import EllipsisType
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import msgspec
 
 from ledger.entry import Entry
 from ledger.identity import Feed
-from projections.monitor import Monitor, Rule, Run, Seen, State
+from projections.monitor import PINGS, Monitor, Rule, Run, Seen, State
 from projections.pace import Pace
 from projections.past import Condition, Key, Mark, Marks, mark
-
-PINGS: Final = frozenset({"ping.answered", "ping.failed"})
 
 
 class Asking(State):
@@ -53,7 +51,7 @@ class Always(Monitor):
         super().__init__(rule)
         self.when, self.ok, self.past, self.forgets, self.grounded = when, ok, list(past), forgets, grounded
         self.kinds = frozenset(kinds) - PINGS
-        self.pings = bool(PINGS & frozenset(kinds))
+        self.pings = PINGS & frozenset(kinds)
         self._share()
 
     def _share(self) -> None:
@@ -137,7 +135,7 @@ class Monotone(Monitor):
         super().__init__(rule)
         self.key, self.value, self.stride = key, value, step
         self.kinds = frozenset(kinds) - PINGS
-        self.pings = bool(PINGS & frozenset(kinds))
+        self.pings = PINGS & frozenset(kinds)
 
     def step(self, entry: Entry, now_ns: int) -> None:
         """Compare with the one before."""
@@ -275,7 +273,7 @@ class Sometimes(Monitor):
         super().__init__(rule)
         self.what = what
         self.kinds = frozenset(kinds) - PINGS
-        self.pings = bool(PINGS & frozenset(kinds))
+        self.pings = PINGS & frozenset(kinds)
 
     def step(self, entry: Entry, now_ns: int) -> None:
         """Count it."""

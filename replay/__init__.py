@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from replay.disagreements import disagreements
     from replay.export import backup, export
     from replay.history import History
+    from replay.judging import judge
     from replay.merge import merge
     from replay.moments import parse_moment
     from replay.stats import stats
@@ -30,6 +31,7 @@ _ROOMS = {
     "diff": "diff",
     "disagreements": "disagreements",
     "export": "export",
+    "judge": "judging",
     "merge": "merge",
     "parse_moment": "moments",
     "stats": "stats",
@@ -38,7 +40,8 @@ _ROOMS = {
 }
 
 __all__ = [
-    "History", "Union", "backup", "blame", "diff", "disagreements", "export", "merge", "parse_moment", "stats", "verify", "why",
+    "History", "Union", "backup", "blame", "diff", "disagreements", "export", "judge", "merge", "parse_moment", "stats", "verify",
+    "why",
 ]  # fmt: skip
 
 

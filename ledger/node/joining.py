@@ -24,10 +24,10 @@ from ledger.node.config import Config, NodeDir
 from ledger.node.founding import host_key_of
 from ledger.node.invites import Code, derived, dial_key, proof
 from ledger.node.links import DialFailed, Link
-from ledger.node.replicas import QUIET, Run, take_run
+from ledger.node.replicas import QUIET, held, take_run
 from ledger.node.resolver import Resolver
 from ledger.node.sshclient import load_key
-from ledger.node.wire import Bye, Garbage, JoinAsk, JoinGranted, JoinRefused, Message, Push, asked, decode, encode
+from ledger.node.wire import Bye, Garbage, JoinAsk, JoinGranted, JoinRefused, Message, Place, Push, Want, asked, decode, encode
 from ledger.store import Ledger
 
 ANSWER_S: Final = 30.0
@@ -103,7 +103,7 @@ async def join(code: Code, folder: NodeDir, config: Config, *, hostname: str, po
             raise NotLetIn(granted.reason, granted.detail)
         if not isinstance(granted, JoinGranted):
             raise NotReached(f"{code.machine} did not answer: {granted}", hint="the code may be used up; ask for another")
-        return await _take_all(code, folder, config, inbox, granted, clock)
+        return await _take_all(_Asking(code, link, inbox), folder, config, granted, clock)
     finally:
         link.abort()
 
@@ -157,14 +157,25 @@ def _ask(code: Code, folder: NodeDir, config: Config, hostname: str, port: int) 
     return msgspec.structs.replace(ask, proof=proof(derived(code.secret), asked(ask)))
 
 
-async def _take_all(code: Code, folder: NodeDir, config: Config, inbox: _Inbox, granted: JoinGranted, clock: Clock) -> Feed:
+class _Asking(msgspec.Struct):
+    """One who was let in, and asks for the record."""
+
+    code: Code
+    link: Link
+    inbox: _Inbox
+
+
+async def _take_all(asking: _Asking, folder: NodeDir, config: Config, granted: JoinGranted, clock: Clock) -> Feed:
     """All feeds as they were promised, then the own one, in a ledger that is there only once it is whole."""
     fresh = folder.file("joining.ledger")
     fresh.unlink(missing_ok=True)
-    wanted = {place.feed.feed(code.incarnation): place.last for place in granted.feeds}
     try:
-        with Ledger.create(fresh, incarnation=code.incarnation) as ledger:
-            notable = await _runs(ledger, code, inbox, dict(wanted))
+        with Ledger.create(fresh, incarnation=asking.code.incarnation) as ledger:
+            notable = {}
+            for place in granted.feeds:
+                feed, told = await _take_feed(ledger, asking, place)
+                if told:
+                    notable[feed] = held(ledger, feed).last
             feed = _begin(ledger, folder, config, notable, clock)
         folder.set_config(config)
         fresh.rename(folder.ledger)
@@ -174,22 +185,19 @@ async def _take_all(code: Code, folder: NodeDir, config: Config, inbox: _Inbox, 
     return feed
 
 
-async def _runs(ledger: Ledger, code: Code, inbox: _Inbox, wanted: dict[Feed, int]) -> dict[Feed, int]:
-    """Take in the runs until all that was promised is held. By feed of which more than pings came, how much is held."""
-    notable: dict[Feed, int] = {}
-    while wanted:
-        came = await inbox.next()
+async def _take_feed(ledger: Ledger, asking: _Asking, place: Place) -> tuple[Feed, bool]:
+    """Ask for the runs of a feed, one after another, up to what was promised. Whether more than pings came."""
+    feed, notable = place.feed.feed(asking.code.incarnation), False
+    while (have := held(ledger, feed)).last < place.last:
+        asking.link.send(encode(Want(place.feed, have)))
+        came = await asking.inbox.next()
         if not isinstance(came, Push):
-            raise NotReached(f"{code.machine} let this machine in, but its record did not come whole: {came}", hint=_AGAIN)
-        run: Run = came.run
-        taken = take_run(ledger, run, incarnation=code.incarnation)
-        if taken.refused is not None or taken.forked is not None:
+            raise NotReached(f"{asking.code.machine} let this machine in, but its record did not come whole: {came}", hint=_AGAIN)
+        taken = take_run(ledger, came.run, incarnation=asking.code.incarnation)
+        if taken.refused is not None or taken.forked is not None or taken.held == have:
             raise NotReached(f"{taken.feed.name}: {taken.refused or 'forked'} ({taken.detail})", hint=_AGAIN)
-        if taken.feed in notable or any(entry.kind not in QUIET for entry in taken.entries):
-            notable[taken.feed] = taken.held.last
-        if taken.held.last >= wanted.get(taken.feed, 0):
-            wanted.pop(taken.feed, None)
-    return notable
+        notable = notable or any(entry.kind not in QUIET for entry in taken.entries)
+    return feed, notable
 
 
 _AGAIN: Final = "this machine is admitted all the same: let a member `remove` it, and join again with a new code"
