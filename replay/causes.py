@@ -18,14 +18,9 @@ from projections.acts import Plan, Removal
 from projections.suspects import WITNESSES, Suspicion, matrix, suspicion
 from projections.views import Pair
 from replay.authors import Place
-from replay.cases import Case, Finding
+from replay.cases import TELLING, Case, Finding
 from replay.roots import rooted
 
-TELLING: Final = frozenset({
-    "connection-limit", "auth-failed", "host-key-mismatch", "not-a-member", "name-unresolvable", "name-points-elsewhere",
-    "reverse-timeout", "reverse-missing", "disconnected", "left", "transport-mismatch", "version-mismatch", "protocol-error",
-})  # fmt: skip
-"""Reasons that say what is wrong. All others say only that nothing came back."""
 _PASSING: Final = frozenset({"left", "disconnected"})
 """Of these only the last word counts: the next dial may have another."""
 _WEAK: Final = frozenset({"closed", "reset", "no-route", "unknown"})

@@ -51,7 +51,7 @@ def cause(history: History, a: str, b: str, moment: int | datetime | str | Posit
 
 
 class _Question:
-    """The two moments of a question: `then`, which is asked about, and `settled`, at which a loss is judged."""
+    """The two moments of a question: `then`, which is asked about, and that of the `case`, at which a loss is judged."""
 
     def __init__(self, history: History, a: str, b: str, moment: int | datetime | str | Position) -> None:
         self.history = history
@@ -63,8 +63,7 @@ class _Question:
         self._known()
         self.link = self._down(self.then)
         self.over_ns = self._linked_again()
-        self.case = self._case(self._settled())
-        found = judge(self.case)
+        self.case, found = self._judged()
         self.finding = None if found is None else prune(self.case, found, judge)
 
     def _known(self) -> None:
@@ -93,20 +92,36 @@ class _Question:
             return None
         return linked_again_ns(self.history, feed, self.link[1], self.then.states[feed].entries)
 
-    def _settled(self) -> Cluster:
-        """The cluster once all have noticed, while the same loss lasts; that of the moment asked about, if it was later."""
+    def _judged(self) -> tuple[Case, Finding | None]:
+        """The case in which the cause is found. Where a loss seems to be of the path alone, it is looked at when more had noticed
+        it, or fewer had been linked again: those moments lie in the same loss, and its cause is one.
+        """
+        case = self._case(self.then)
+        found = judge(case)
+        link = self.link
+        if link is None or self.then.planned & set(link) or (found is not None and found.accuses):
+            return case, found
+        first = case, found
+        for at_ns in self._moments():
+            later = self.history.at(at_ns)
+            same = self._down(later) == link and later.links[link].since == self.then.links[link].since
+            if same and not later.planned & set(link) and set(link) <= set(later.members):
+                case = self._case(later)
+                found = judge(case)
+                if found is not None and found.accuses:
+                    return case, found
+        return first
+
+    def _moments(self) -> list[int]:
+        """Other moments of the same loss: once all have noticed, as far as it lasted so long, and between; or shortly before."""
         then, link = self.then, self.link
-        if link is None or then.planned & set(link):
-            return then
-        settled_ns = then.links[link].since_at + settle_ns(then)
-        if self.over_ns is not None:
-            settled_ns = min(settled_ns, self.over_ns - 1)
-        settled_ns = min(settled_ns, self.history.end_ns())
-        if settled_ns <= then.at_ns:
-            return then
-        later = self.history.at(settled_ns)
-        same = self._down(later) == link and later.links[link].since == then.links[link].since
-        return later if same and not later.planned & set(link) else then
+        if link is None:
+            return []
+        since_ns, wait_ns = then.links[link].since_at, settle_ns(then)
+        settled_ns = min(since_ns + wait_ns, self.history.end_ns(), *([self.over_ns - 1] if self.over_ns is not None else []))
+        if then.at_ns >= since_ns + wait_ns:
+            return [then.at_ns - wait_ns]
+        return [settled_ns - (settled_ns - since_ns) * part // 4 for part in range(3)] if settled_ns > since_ns else []
 
     def _case(self, cluster: Cluster) -> Case:
         history = self.history
