@@ -157,16 +157,18 @@ def _accused(case: Case) -> Finding | None:
 
 
 def _proof(case: Case, found: Suspicion) -> list[Pair]:
-    """The link that is asked about, and one more that accuses the same: the earliest of those that suffice."""
+    """The link that is asked about, and the earliest of the others that together with it accuse the same."""
     links = case.cluster.links
-    nearest, rest = found.down[0], found.down[1:]
-    if found.cause == "partition":
-        fit = [pair for pair in rest if pair[0] != nearest[0] and pair[1] != nearest[1]] or list(rest)
-    elif found.cause == "observer-isolated" and nearest[0] != found.machine:
-        fit = [pair for pair in rest if pair[0] == found.machine]
-    else:
-        fit = list(rest)
-    return [nearest, *sorted(fit, key=lambda pair: (links[pair].since_at, pair))[: WITNESSES - 1]]
+    nearest, rest = found.down[0], sorted(found.down[1:], key=lambda pair: (links[pair].since_at, pair))
+    if found.cause == "observer-isolated" and nearest[0] != found.machine:
+        rest = [pair for pair in rest if pair[0] == found.machine]
+    if found.cause != "partition":
+        return [nearest, *rest[: WITNESSES - 1]]
+    apart = [pair for pair in rest if not set(pair) & set(nearest)]
+    if apart:
+        return [nearest, apart[0]]
+    ends = [[pair for pair in rest if name in pair] for name in nearest]
+    return [nearest, *(pairs[0] for pairs in ends if pairs)]
 
 
 def _held_together(case: Case, found: Suspicion, down: list[Pair]) -> list[Place]:

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import msgspec
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from recorded import keepable, on_disk
 from staged import Mesh
@@ -296,6 +296,7 @@ def test_no_fewer_entries_prove_it(fault: Planted, share: float) -> None:
                 assert proved(case, some) != claim(found)
 
 
+@settings(max_examples=15)
 @given(planted(), st.floats(0, 1))
 def test_a_ledger_of_the_chain_alone_gives_the_same_answer(fault: Planted, share: float) -> None:
     """Put notes in the place of all other entries: asked of that ledger, `why` gives the same cause, root and since; with any
