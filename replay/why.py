@@ -23,7 +23,7 @@ from ledger.errors import NotCovered, Refused
 from ledger.events import HostnameChanged, NameFailed, Reason
 from ledger.identity import Feed, Position
 from projections.cluster import Cluster
-from projections.views import LinkView, Pair
+from projections.views import Pair
 from replay import sayings
 from replay.answers_why import Cause, ChainLink, Missing, Other, Proves, Seen, Why
 from replay.authors import Place
@@ -218,8 +218,8 @@ class _Question:
                 yield Other(name, *(self._seen(pair) for end in (self.b, self.a) for pair in ((name, end), (end, name))))
 
     def _seen(self, pair: Pair) -> Seen:
-        view: LinkView | None = self.then.links.get(pair)
-        if view is None or pair[0] not in self.then.covered:
+        view = self.then.link(*pair)
+        if pair[0] not in self.then.covered:
             return Seen("unknown", None, None, None)
         since = None if view.since_ns is None else format_instant(view.since_ns)
         return Seen(view.state, cast("Reason | None", view.reason), since, view.since_pos)
