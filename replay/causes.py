@@ -126,8 +126,10 @@ def _off(case: Case, name: str, loss: Pair) -> Finding | None:
         if not lost and name in cluster.covered:
             return None
     else:
-        started = case.off_ns((state.feed, state.started)) if state.started else None
-        if started is None or not lost or cluster.at_ns >= state.started_ns + case.settle_ns:
+        if not state.started or not lost or cluster.at_ns >= state.started_ns + case.settle_ns:
+            return None
+        started = case.off_ns((state.feed, state.started))
+        if started is None:
             return None
         root, off_ns, on_ns = (state.feed, state.started), started, state.started_ns
         before = case.entry((state.feed, state.started - 1))
