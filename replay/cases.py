@@ -10,6 +10,7 @@ Pure: what reads a history is handed in. An excerpt is made from values alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -22,6 +23,11 @@ from projections.feed_state import FeedState
 from projections.views import Pair
 from replay.authors import Place
 
+TELLING: Final = frozenset({
+    "connection-limit", "auth-failed", "host-key-mismatch", "not-a-member", "name-unresolvable", "name-points-elsewhere",
+    "reverse-timeout", "reverse-missing", "disconnected", "left", "transport-mismatch", "version-mismatch", "protocol-error",
+})  # fmt: skip
+"""Reasons that say what is wrong. All others say only that nothing came back."""
 _DEFAULT_TIMEOUT_MS, _DEFAULT_LOST_AFTER = 15_000, 1
 
 
@@ -36,6 +42,11 @@ class Finding(msgspec.Struct, frozen=True):
     chain: tuple[Place, ...] = ()
     suspect: str | None = None
     sides: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def accuses(self) -> bool:
+        """Whether it says more than that the path between the two is broken, or that too little is known."""
+        return self.suspect is not None or bool(self.sides) or self.cause in TELLING
 
     def same(self, other: Finding | None) -> bool:
         """Whether another one claims the same: cause, root and since when."""

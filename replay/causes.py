@@ -18,14 +18,9 @@ from projections.acts import Plan, Removal
 from projections.suspects import WITNESSES, Suspicion, matrix, suspicion
 from projections.views import Pair
 from replay.authors import Place
-from replay.cases import Case, Finding
+from replay.cases import TELLING, Case, Finding
 from replay.roots import rooted
 
-TELLING: Final = frozenset({
-    "connection-limit", "auth-failed", "host-key-mismatch", "not-a-member", "name-unresolvable", "name-points-elsewhere",
-    "reverse-timeout", "reverse-missing", "disconnected", "left", "transport-mismatch", "version-mismatch", "protocol-error",
-})  # fmt: skip
-"""Reasons that say what is wrong. All others say only that nothing came back."""
 _PASSING: Final = frozenset({"left", "disconnected"})
 """Of these only the last word counts: the next dial may have another."""
 _WEAK: Final = frozenset({"closed", "reset", "no-route", "unknown"})
@@ -131,8 +126,10 @@ def _off(case: Case, name: str, loss: Pair) -> Finding | None:
         if not lost and name in cluster.covered:
             return None
     else:
-        started = case.off_ns((state.feed, state.started)) if state.started else None
-        if started is None or not lost or cluster.at_ns >= state.started_ns + case.settle_ns:
+        if not state.started or not lost or cluster.at_ns >= state.started_ns + case.settle_ns:
+            return None
+        started = case.off_ns((state.feed, state.started))
+        if started is None:
             return None
         root, off_ns, on_ns = (state.feed, state.started), started, state.started_ns
         before = case.entry((state.feed, state.started - 1))
@@ -162,16 +159,18 @@ def _accused(case: Case) -> Finding | None:
 
 
 def _proof(case: Case, found: Suspicion) -> list[Pair]:
-    """The link that is asked about, and one more that accuses the same: the earliest of those that suffice."""
+    """The link that is asked about, and the earliest of the others that together with it accuse the same."""
     links = case.cluster.links
-    nearest, rest = found.down[0], found.down[1:]
-    if found.cause == "partition":
-        fit = [pair for pair in rest if pair[0] != nearest[0] and pair[1] != nearest[1]] or list(rest)
-    elif found.cause == "observer-isolated" and nearest[0] != found.machine:
-        fit = [pair for pair in rest if pair[0] == found.machine]
-    else:
-        fit = list(rest)
-    return [nearest, *sorted(fit, key=lambda pair: (links[pair].since_at, pair))[: WITNESSES - 1]]
+    nearest, rest = found.down[0], sorted(found.down[1:], key=lambda pair: (links[pair].since_at, pair))
+    if found.cause == "observer-isolated" and nearest[0] != found.machine:
+        rest = [pair for pair in rest if pair[0] == found.machine]
+    if found.cause != "partition":
+        return [nearest, *rest[: WITNESSES - 1]]
+    apart = [pair for pair in rest if not set(pair) & set(nearest)]
+    if apart:
+        return [nearest, apart[0]]
+    ends = [[pair for pair in rest if name in pair] for name in nearest]
+    return [nearest, *(pairs[0] for pairs in ends if pairs)]
 
 
 def _held_together(case: Case, found: Suspicion, down: list[Pair]) -> list[Place]:

@@ -2,7 +2,9 @@
 
 A name that does not resolve has a look-up that failed, and behind that a rename whose new name nobody could ever look up.
 Another host key has a `key.changed` of the machine, another version a `version.changed`. Where the log holds nothing behind it,
-the entry that gave the reason is itself the root. An observer's own last look-up counts; another machine's only if it has none.
+the entry that gave the reason is itself the root.
+
+Of look-ups an observer's own last one counts, another machine's only if it has none.
 
 Pure: a case in, a finding out.
 """

@@ -20,19 +20,20 @@ from typing import cast
 
 from ledger.entry import Entry
 from ledger.errors import NotCovered, Refused
-from ledger.events import HostnameChanged, NameFailed, Reason
+from ledger.events import HostnameChanged, LinkEstablished, LinkFailed, LinkLost, NameFailed, NodeStarted, NodeStopped, Reason
 from ledger.identity import Feed, Position
 from projections.cluster import Cluster
-from projections.views import LinkView, Pair
+from projections.views import Pair
 from replay import sayings
+from replay.answers import Reach
 from replay.answers_why import Cause, ChainLink, Missing, Other, Proves, Seen, Why
 from replay.authors import Place
-from replay.cases import Case, Finding, excerpt, prune, settle_ns
+from replay.cases import TELLING, Case, Finding, excerpt, prune, settle_ns
 from replay.causes import judge
+from replay.glances import controls_near, entry_at
 from replay.heals import linked_again_ns, over_ns
 from replay.history import History
 from replay.spans import format_instant
-from replay.states import at
 from replay.union import spelled
 
 
@@ -51,7 +52,7 @@ def cause(history: History, a: str, b: str, moment: int | datetime | str | Posit
 
 
 class _Question:
-    """The two moments of a question: `then`, which is asked about, and `settled`, at which a loss is judged."""
+    """The two moments of a question: `then`, which is asked about, and that of the `case`, at which a loss is judged."""
 
     def __init__(self, history: History, a: str, b: str, moment: int | datetime | str | Position) -> None:
         self.history = history
@@ -63,8 +64,7 @@ class _Question:
         self._known()
         self.link = self._down(self.then)
         self.over_ns = self._linked_again()
-        self.case = self._case(self._settled())
-        found = judge(self.case)
+        self.case, found = self._judged()
         self.finding = None if found is None else prune(self.case, found, judge)
 
     def _known(self) -> None:
@@ -93,20 +93,50 @@ class _Question:
             return None
         return linked_again_ns(self.history, feed, self.link[1], self.then.states[feed].entries)
 
-    def _settled(self) -> Cluster:
-        """The cluster once all have noticed, while the same loss lasts; that of the moment asked about, if it was later."""
+    def _judged(self) -> tuple[Case, Finding | None]:
+        """The case in which the cause is found. Where a loss seems to be of the path alone, it is looked at when more had noticed
+        it, or fewer had been linked again: those moments lie in the same loss, and its cause is one.
+        """
+        case = self._case(self.then)
+        found = judge(case)
+        link = self.link
+        if link is None or self.then.planned & set(link) or (found is not None and found.accuses):
+            return case, found
+        first = case, found
+        for at_ns in self._moments():
+            if not self._stirred(at_ns):
+                continue
+            later = self.history.at(at_ns)
+            same = self._down(later) == link and later.links[link].since == self.then.links[link].since
+            if same and not later.planned & set(link) and set(link) <= set(later.members):
+                case = self._case(later)
+                found = judge(case)
+                if found is not None and found.accuses:
+                    return case, found
+        return first
+
+    def _stirred(self, at_ns: int) -> bool:
+        """Whether anything between `at_ns` and the moment asked about can make another cause of it: a word on other links of the
+        two, on a node of theirs, or a telling one on their own.
+        """
+        then, ends = self.then, {self.a, self.b}
+        span = sorted((at_ns, then.at_ns))
+        for feed, state in then.states.items():
+            found = controls_near(self.history, feed, state.entries, *span)
+            if found is None or any(_tells(entry, ends) for entry in found):
+                return True
+        return False
+
+    def _moments(self) -> list[int]:
+        """Other moments of the same loss: once all have noticed, as far as it lasted so long, and between; or shortly before."""
         then, link = self.then, self.link
-        if link is None or then.planned & set(link):
-            return then
-        settled_ns = then.links[link].since_at + settle_ns(then)
-        if self.over_ns is not None:
-            settled_ns = min(settled_ns, self.over_ns - 1)
-        settled_ns = min(settled_ns, self.history.end_ns())
-        if settled_ns <= then.at_ns:
-            return then
-        later = self.history.at(settled_ns)
-        same = self._down(later) == link and later.links[link].since == then.links[link].since
-        return later if same and not later.planned & set(link) else then
+        if link is None:
+            return []
+        since_ns, wait_ns = then.links[link].since_at, settle_ns(then)
+        settled_ns = min(since_ns + wait_ns, self.history.end_ns(), *([self.over_ns - 1] if self.over_ns is not None else []))
+        if then.at_ns >= since_ns + wait_ns:
+            return [then.at_ns - wait_ns]
+        return [settled_ns - (settled_ns - since_ns) * part // 4 for part in range(3)] if settled_ns > since_ns else []
 
     def _case(self, cluster: Cluster) -> Case:
         history = self.history
@@ -114,8 +144,7 @@ class _Question:
 
         def entry(place: Place) -> Entry | None:
             if place not in opened:
-                feed, index = place
-                opened[place] = next(history.entries(feed, index - 1, index), None) if index > 0 else None
+                opened[place] = entry_at(history, place)
             return opened[place]
 
         def rare(feed: Feed, kinds: tuple[str, ...]) -> list[Entry]:
@@ -124,10 +153,10 @@ class _Question:
 
         def off_ns(place: Place) -> int | None:
             feed, started = place
-            before = entry((feed, started - 1))
-            if before is None or not any(e.index < started for e in history.reader(feed).rare(("node.started",))):
+            if not any(earlier.index < started for earlier in history.reader(feed).rare(("node.started",))):
                 return None
-            return before.effective_ns
+            before = entry((feed, started - 1))
+            return None if before is None else before.effective_ns
 
         return Case(cluster, self.a, self.b, entry=entry, rare=rare, off_ns=off_ns)
 
@@ -139,13 +168,12 @@ class _Question:
         pair = self.a, self.b
         both = all(name in then.members for name in pair)
         route = then.routes[pair] if both else None
-        whole = at(then)
         since_ns, until_ns = self._lasted()
         chain = list(self._chain()) if found is not None else []
         return Why(
             source=self.a,
             target=self.b,
-            at=whole.at,
+            at=format_instant(then.at_ns),
             reachable=None if route == "unknown" else route is not None,
             cause=cast("Cause", found.cause) if found is not None else None,
             root_pos=next((link.pos for link in chain if link.root), None),
@@ -153,7 +181,7 @@ class _Question:
             others=list(self._others()),
             since=None if since_ns is None else format_instant(since_ns),
             until=None if until_ns is None else format_instant(until_ns),
-            coverage=whole.coverage,
+            coverage=self._coverage(),
             advice=None if found is None else self._advice(found),
             route=list(route) if isinstance(route, tuple) else route,
             direct=then.pair(*pair),
@@ -203,8 +231,8 @@ class _Question:
                 yield Other(name, *(self._seen(pair) for end in (self.b, self.a) for pair in ((name, end), (end, name))))
 
     def _seen(self, pair: Pair) -> Seen:
-        view: LinkView | None = self.then.links.get(pair)
-        if view is None or pair[0] not in self.then.covered:
+        view = self.then.link(*pair)
+        if pair[0] not in self.then.covered:
             return Seen("unknown", None, None, None)
         since = None if view.since_ns is None else format_instant(view.since_ns)
         return Seen(view.state, cast("Reason | None", view.reason), since, view.since_pos)
@@ -231,6 +259,12 @@ class _Question:
                 since = None if view.since_ns is None else format_instant(view.since_ns)
                 yield Missing(pair[0], since, None, f"{pair[0]} says nothing of its link to {pair[1]}")
 
+    def _coverage(self) -> dict[str, Reach | None]:
+        return {
+            name: None if reach is None else Reach(reach.until_pos, format_instant(reach.until_ns), reach.covered)
+            for name, reach in self.then.coverage.items()
+        }
+
     def _advice(self, found: Finding) -> str:
         root = self.case.entry(found.root) if found.root is not None else None
         old = root.event.old if root is not None and isinstance(root.event, HostnameChanged) else None
@@ -239,3 +273,13 @@ class _Question:
         if root is not None and isinstance(root.event, NameFailed):
             hostname = root.event.name
         return sayings.advice(found.cause, self.a, self.b, suspect=found.suspect, hostname=hostname, old=old)
+
+
+def _tells(entry: Entry, ends: set[str]) -> bool:
+    """Whether an entry may change what is thought of what lies between two machines, and is no mere repetition."""
+    event, near = entry.event, entry.observer in ends
+    if not isinstance(event, LinkLost | LinkFailed | LinkEstablished):
+        return near and isinstance(event, NodeStarted | NodeStopped)
+    if near and event.peer in ends:
+        return not isinstance(event, LinkEstablished) and event.reason in TELLING
+    return near or event.peer in ends

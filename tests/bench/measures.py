@@ -26,7 +26,7 @@ ENVIRONMENT = os.environ | {"PYTHONHASHSEED": "0"}
 SLOW_EVENTS = 300_000
 RIGHT = ("world.py", "workload.py", "digest.py", "tasks.py")
 """The rooms that decide what is right; their text names the cache of it."""
-MEASURES = ("append", "bytes", "replay", "order", "at", "verify", "memory", "commands")
+MEASURES = ("append", "bytes", "replay", "order", "at", "why", "verify", "memory", "commands")
 
 
 class Scale(NamedTuple):
@@ -294,6 +294,21 @@ class Run:
                     "≥ 0.77× (p99 ≤ 1.3 ×)",
                 )
             )
+
+    def why(self) -> None:
+        def ask(who: str) -> dict[str, Any]:
+            folder, told = self.store(who)
+            self.say(f"{self.name(who)}: why at 200 moments")
+            got = self.task("why", who=who, folder=folder, events=told["events"])
+            self.check(who, got["agreed"], got["asked"])
+            return got
+
+        results = self.rounds("why", ["ours"], ask)
+        if "ours" in results:
+            ours, state = (statistics.median(one[part] for one in results["ours"]) for part in ("p99_ms", "at_p99_ms"))
+            found = f"{results['ours'][0]['causes']} different answers"
+            peer = "meshledger, the state alone"
+            self.lines.append(Line("why at a random moment, p99 of 200", ours, state, peer, state / ours, "ms", "", found))
 
     def verify(self) -> None:
         def ask(who: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ SPOKEN = {
     "routes": ["routes", "--at", T, "told"],
     "diff": ["diff", "2026-01-05T03:05:30Z", T, "told"],
     "blame": ["blame", "alpha:charlie", "--at", T, "told"],
+    "why": ["why", "alpha", "charlie", "--at", "2026-01-05T03:08:00Z", "told"],
     "stats": ["stats", "told"],
     "disagreements": ["disagreements", "--least", "10s", "told"],
     "log": ["log", "-k", "link", "told"],
