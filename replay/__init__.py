@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from replay.disagreements import disagreements
     from replay.export import backup, export
     from replay.history import History
+    from replay.judging import judge
     from replay.merge import merge
     from replay.moments import parse_moment
     from replay.stats import stats
     from replay.union import Union
+    from replay.why import why
 
 _ROOMS = {
     "History": "history",
@@ -29,13 +31,18 @@ _ROOMS = {
     "diff": "diff",
     "disagreements": "disagreements",
     "export": "export",
+    "judge": "judging",
     "merge": "merge",
     "parse_moment": "moments",
     "stats": "stats",
     "verify": "check",
+    "why": "why",
 }
 
-__all__ = ["History", "Union", "backup", "blame", "diff", "disagreements", "export", "merge", "parse_moment", "stats", "verify"]
+__all__ = [
+    "History", "Union", "backup", "blame", "diff", "disagreements", "export", "judge", "merge", "parse_moment", "stats", "verify",
+    "why",
+]  # fmt: skip
 
 
 class _Face(ModuleType):
