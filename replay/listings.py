@@ -16,9 +16,9 @@ from msgspec import Struct, field
 from msgspec.structs import astuple, replace
 
 from replay.answers import At, Blame, Blamed, Change, Connstatus, Diff, Instant, Members, Pos, Route, Routes, Stats
+from replay.answers_node import Done, Invite, Node, PeerRow, Status, peers
 from replay.answers_views import Disagreements
 from replay.answers_why import ChainLink, Why
-from replay.node_answers import Done, Invite, Node, PeerRow, Status, peers
 from replay.receipts import (
     Backup,
     Checkpoint,

@@ -15,10 +15,10 @@ import msgspec
 
 from ledger.errors import Refused
 from replay.answers import Answer, At, Blame, Connstatus, Diff, Members, Routes, Stats
+from replay.answers_node import Done, Invite, Node, Status
 from replay.answers_views import Disagreements
 from replay.answers_why import Why
 from replay.listings import LISTED
-from replay.node_answers import Done, Invite, Node, Status
 from replay.receipts import (
     Backup,
     Checkpoint,

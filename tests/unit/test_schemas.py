@@ -11,7 +11,7 @@ import pytest
 
 from ledger.errors import Refused
 from replay import answers as mesh
-from replay import node_answers as nodes
+from replay import answers_node as nodes
 from replay import answers_why as proofs
 from replay import receipts
 from replay.answers_views import Disagreement, Disagreements, Side
