@@ -30,7 +30,6 @@ from replay.soundness import verify_bytes
 from replay.union import Union, spelled
 
 
-
 class Proven(msgspec.Struct, frozen=True):
     """What a proof shows: in the log `origin`, whose head of `size` records is signed by `by`, stands record number `record`
     with these entries, the first of which has index `first`.
