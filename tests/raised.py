@@ -29,7 +29,11 @@ from replay.living import view
 def log(line):
     print(json.dumps(dict(line)), file=sys.stderr, flush=True)
 daemon = Daemon(NodeDir(sys.argv[1]), view, software=sys.argv[2], log=log)
-print(asyncio.run(daemon.run()))
+if len(sys.argv) > 3:
+    import cProfile
+    cProfile.run("print(asyncio.run(daemon.run()))", sys.argv[3])
+else:
+    print(asyncio.run(daemon.run()))
 """
 
 
@@ -49,11 +53,11 @@ class Node:
         self.port = port
         self.process: subprocess.Popen | None = None
 
-    def start(self, software: str = "test 1") -> None:
+    def start(self, software: str = "test 1", *profile: str) -> None:
         """Run it."""
         with open(self.folder.path / "stderr", "ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, str(self.folder.path), software], stdout=subprocess.DEVNULL, stderr=errors,
+                [sys.executable, "-c", PROGRAM, str(self.folder.path), software, *profile], stdout=subprocess.DEVNULL, stderr=errors,
                 cwd=Path(__file__).parents[1],
             )  # fmt: skip
 

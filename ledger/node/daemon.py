@@ -179,6 +179,10 @@ class Daemon:
             while not self._stopping.is_set():
                 if not self._queue:
                     await self._wait(stopped)
+                # What has arrived is read before any deadline is judged, or an own delay would be taken for others' silence:
+                # one turn of the loop finds out what there is, the next one reads it.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
                 self._turn()
                 here = time.monotonic()
                 if here >= words_at and self.craft.changed:
@@ -376,7 +380,7 @@ class Daemon:
         before = self.feed
         epoch = 1 + max(each.epoch for each in self.ledger.feeds() if each.machine == before.machine)
         feed = Feed.of(before.incarnation, before.machine, epoch, before.ledger_key)
-        opened = self.mesh.core.stamp(confirming.opening(feed, action))
+        opened = confirming.opening(self.mesh.core, feed, action)
         self.ledger.append([opened], observer=feed)
         self.log({"event": "new-epoch", "feed": feed.name, "why": action.why})
         self.feed = self.craft.feed = feed
