@@ -63,9 +63,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-LIVE_ANSWERS = {"node", "invite", "done", "status"}
+LIVE_ANSWERS = {"node", "invite", "done", "status", "doctor"}
 LIVE_COMMANDS = {
-    "init", "join", "invite", "status", "leave", "remove", "disconnect", "reconnect", "sethostname", "systemd-unit",
+    "init", "join", "run", "doctor", "sshd-config", "invite", "status", "leave", "remove", "disconnect", "reconnect",
+    "sethostname", "systemd-unit",
 }  # fmt: skip
 """Of a running node: what they answer is held against its schema where nodes run (`e2e`)."""
 
