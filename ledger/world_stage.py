@@ -89,7 +89,8 @@ class Stage:
 
     def __init__(
         self, names: Sequence[str], start_ns: int, dice: Dice, truth: Truth, *,
-        keyed: bool, addressing: ev.Addressing, transport: ev.Transport, salt: str, spread_ms: int, regard: Callable[[Stage, Machine], None],
+        keyed: bool, addressing: ev.Addressing, transport: ev.Transport, salt: str, spread_ms: int,
+        regard: Callable[[Stage, Machine], None],
     ) -> None:  # fmt: skip
         """`regard`: what a machine does when who is in has changed for it."""
         self.now_ns = self.start_ns = start_ns

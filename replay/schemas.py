@@ -15,10 +15,10 @@ import msgspec
 
 from ledger.errors import Refused
 from replay.answers import Answer, At, Blame, Connstatus, Diff, Members, Routes, Stats
+from replay.answers_node import Doctor, Done, Invite, Node, Status
 from replay.answers_views import Disagreements
 from replay.answers_why import Why
 from replay.listings import LISTED
-from replay.node_answers import Done, Invite, Node, Status
 from replay.receipts import (
     Backup,
     Checkpoint,
@@ -43,7 +43,7 @@ ANSWERS: Final[dict[str, type[Answer]]] = {
     answer.__name__.lower(): answer
     for answer in (
         At, Members, Connstatus, Routes, Diff, Blame, Why, Stats, Disagreements, Verify, Merge, Import, Log, Show, Tail, Export,
-        Backup, Checkpoint, Prove, Keygen, Note, Sql, Version, Demo, Error, Node, Invite, Done, Status,
+        Backup, Checkpoint, Prove, Keygen, Note, Sql, Version, Demo, Error, Node, Invite, Done, Status, Doctor,
     )
 }  # fmt: skip
 """Every answer by its name."""

@@ -144,6 +144,11 @@ class Core:
         """How many events wait to be stored."""
         return len(self._events)
 
+    @property
+    def oldest(self) -> Observed | None:
+        """The first event that waits to be stored."""
+        return self._events[0] if self._events else None
+
     def stamp(self, event: Event) -> Observed:
         """An event with its instants."""
         return Observed(self.now.wall_ns, event, self.boot, self.now.mono_ns)

@@ -11,8 +11,8 @@ import pytest
 
 from ledger.errors import Refused
 from replay import answers as mesh
+from replay import answers_node as nodes
 from replay import answers_why as proofs
-from replay import node_answers as nodes
 from replay import receipts
 from replay.answers_views import Disagreement, Disagreements, Side
 from replay.listings import LISTED
@@ -162,6 +162,10 @@ SAMPLES: dict[str, mesh.Answer] = {
             ),
         },
     ),
+    "doctor": nodes.Doctor(
+        ok=False,
+        checks=[nodes.Looked("charlie", "forward", "bad", "c3.lab.example: nxdomain", "name-unresolvable", "publish an address")],
+    ),
     "error": receipts.Error(error="Refused", message="'noon' names no moment", hint=None, exit_code=2),
 }
 
@@ -245,10 +249,10 @@ def test_the_shapes_of_the_contract() -> None:
     assert list(value["machines"]["alpha"]) == ["member", "communicating", "cause", "hostname", "since", "since_pos"]
     assert list(value["links"]["alpha:bravo"]) == ["state", "reason", "since", "since_pos", "last_ping", "sent", "lost"]
     assert list(value["links"]["alpha:bravo"]["last_ping"]) == ["at", "outcome", "rtt_us"]
+    assert list(json.loads(printed("diff", "json"))) == ["schema", "from", "to", "as_seen_by", "changes"]
     assert list(json.loads(printed("why", "json")))[:13] == [
         "schema", "from", "to", "at", "reachable", "cause", "root_pos", "chain", "others", "since", "until", "coverage", "advice",
     ]  # fmt: skip
-    assert list(json.loads(printed("diff", "json"))) == ["schema", "from", "to", "as_seen_by", "changes"]
     entry, foreign = (json.loads(line) for line in printed("log", "jsonl").splitlines())
     assert list(entry) == ["pos", "rec", "at", "boot", "mono_ns", "kind", "v", "event"]
     assert list(foreign) == ["pos", "rec", "at", "boot", "mono_ns", "kind", "v", "raw"]
