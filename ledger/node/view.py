@@ -27,6 +27,10 @@ class Member(Protocol):
         """Whether it is in."""
 
     @property
+    def since(self) -> str:
+        """The position of the join, or of the removal, that made it what it is."""
+
+    @property
     def joins(self) -> tuple[str, ...]:
         """The positions of the joins that stand."""
 
