@@ -147,8 +147,13 @@ class Run:
         self.world.hang_up(a)
         self.world.at(until, lambda: a.dns.pop(name, None))
 
-    def _reconnect(self, machine: VirtualNode) -> None:
-        self.command(machine, "reconnect", machine.name)
+    def _reconnect(self, machine: VirtualNode, again: int = 60) -> None:
+        """End a disconnection, once the machine runs and has heard of it; until nobody believes in it any more."""
+        cores = [node.mesh.core for node in self.nodes.values() if node.mesh is not None]
+        if machine.mesh is not None and machine.name in machine.mesh.core.snapshot.planned:
+            self.command(machine, "reconnect", machine.name)
+        if again and (machine.mesh is None or any(machine.name in core.snapshot.planned for core in cores)):
+            self.world.at(self.world.now_ns + 60 * SECOND, lambda: self._reconnect(machine, again - 1))
 
     def command(self, node: VirtualNode, ask: str, machine: str, **more: object) -> None:
         """An operator commands, at this machine."""

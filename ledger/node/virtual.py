@@ -12,12 +12,12 @@ import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
 from ledger.entry import Entry, Observed
-from ledger.events import Addressing, ClusterCreated, FeedOpened, FeedReceived, MachineJoined, Reason, SettingsChanged
+from ledger.events import Addressing, ClusterCreated, FeedOpened, FeedReceived, MachineJoined, Outcome, Reason, SettingsChanged
 from ledger.identity import Feed, incarnation_id
 from ledger.node import confirming, wire
 from ledger.node import signals as sig
@@ -505,7 +505,7 @@ class World:
         """Answer from the table, or from what this machine's own server says."""
         outcome, answers = node.dns.get(action.name) or self.table.get(action.name, ("nxdomain", ()))
         took = 2 * SECOND if outcome == "timeout" else self._delay()
-        said: Any = outcome
+        said: Outcome = next(each for each in get_args(Outcome) if each == outcome)
         seen = sig.LookedUp(action.question, action.name, action.direction, said, answers, "10.0.0.53", 60, took // 1000)
         if outcome != "answered":
             self.coverage[f"dns {outcome}"] += 1
