@@ -37,9 +37,7 @@ def remembered(own: Feed, disk: Mapping[Feed, Sequence[Observed]]) -> Belief:
         log = disk[feed][:count]
         steps = [index for index, each in enumerate(log, 1) if may_disown(each.event)]
         state = FeedState(feed)
-        for index, (each, at_ns) in enumerate(
-            zip(log, effective_instants([each.at_ns for each in log], steps), strict=True), 1
-        ):
+        for index, (each, at_ns) in enumerate(zip(log, effective_instants([each.at_ns for each in log], steps), strict=True), 1):
             state.apply(Entry(feed, index, each.at_ns, each.event, each.boot, each.mono_ns, at_ns))
         return state
 

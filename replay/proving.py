@@ -11,7 +11,6 @@ The keys are handed in. Reads, never writes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 import msgspec
 

@@ -112,7 +112,7 @@ def _forward(core: Core, channel: Channel, member: Member) -> None:
             return
         # The address that it came from first: where there is no NAT, it is the one that answers.
         addresses = sorted(found.answers, key=lambda each: each != channel.address)
-        _probe(core, channel, member, addresses, min(found.ttl_s or 0, PROBED_MAX_S))
+        _probe(core, channel, member, addresses, ttl_s=min(found.ttl_s or 0, PROBED_MAX_S))
 
     if name is None:
         turn_away(core, channel, "name-unresolvable", "no host name is recorded")
@@ -120,7 +120,7 @@ def _forward(core: Core, channel: Channel, member: Member) -> None:
     core.do(LookUp(core.ask(answered), name, "forward", cached=True))
 
 
-def _probe(core: Core, channel: Channel, member: Member, addresses: list[str], ttl_s: int, said: str = "") -> None:
+def _probe(core: Core, channel: Channel, member: Member, addresses: list[str], *, ttl_s: int, said: str = "") -> None:
     if channel.stage != "judging":
         return
     if not addresses:
@@ -140,7 +140,7 @@ def _probe(core: Core, channel: Channel, member: Member, addresses: list[str], t
                 settle(core, channel)
             return
         why = "another key answers" if found.key is not None else f"{found.reason}: {found.detail}"
-        _probe(core, channel, member, rest, ttl_s, f"{member.hostname} gives {address}, port {member.port}: {why}")
+        _probe(core, channel, member, rest, ttl_s=ttl_s, said=f"{member.hostname} gives {address}, port {member.port}: {why}")
 
     core.do(Probe(core.ask(answered), address, member.port))
 

@@ -169,7 +169,7 @@ def turned_away(core: Core, channel: Channel, heard: Bye) -> None:
 
 
 def hello(core: Core, peer: Peer, link: str) -> Hello:
-    """This machine's greeting to a peer."""
+    """The greeting of this machine to a peer."""
     own, theirs = core.member(core.me), core.member(peer.machine)
     newest = core.newest(theirs) if theirs is not None else None
     return Hello(

@@ -1,8 +1,8 @@
 """Every machine comes to hold every feed: who has what, who asks whom, and what is passed on at once.
 
-A machine says how far it can give each feed (`Have`), when a link is made, when something other than pings arrives, and with every
-ping. Who lacks something asks for it, one run at a time and one link per feed, so that bulk never delays a ping; what does not
-come in time is asked of another. The own entries are pushed without being asked to whoever had all before them. So the
+A machine says how far it can give each feed (`Have`), when a link is made, when something other than pings arrives, and with
+every ping. Who lacks something asks for it, one run at a time and one link per feed, so that bulk never delays a ping; what does
+not come in time is asked of another. The own entries are pushed without being asked to whoever had all before them. So the
 entries of a machine reach one that has no link to it, and the log of a machine that died is with the rest.
 """
 

@@ -22,7 +22,8 @@ from ledger.identity import Feed
 from ledger.node import signals as sig
 from ledger.node.dice import Dice
 from ledger.node.state import MS, SECOND
-from ledger.node.virtual import Views, VirtualNode, World
+from ledger.node.virtual import World
+from ledger.node.virtual_node import Views, VirtualNode
 from ledger.store import Ledger
 
 FAULTS: Final = (

@@ -34,8 +34,8 @@ FEEDS_MAX = 10_000
 
 class Channel(msgspec.Struct):
     """An open channel. `number`: positive if dialled; `machine`: whom it was dialled for, or who says it speaks; `told`,
-    `have`: by feed id how far this side, the other side, said it can give; `wants`: by feed id when its run was asked for; `given`:
-    feeds of which runs were given on it, so that what follows can be pushed; `offers`: whether one that
+    `have`: by feed id how far this side, the other side, said it can give; `wants`: by feed id when its run was asked for;
+    `given`: feeds of which runs were given on it, so that what follows can be pushed; `offers`: whether one that
     is refused may ask for the entry that is why.
     """
 
@@ -143,7 +143,7 @@ class Core:
     # Out.
 
     def tell(self, event: Event) -> None:
-        """This happened, now."""
+        """Something happened, now."""
         self._events.append(self.stamp(event))
 
     @property
