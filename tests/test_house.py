@@ -31,6 +31,7 @@ EFFECTFUL = {
     "ledger.writer": "writes rows",
     "ledger.scan": "reads a whole file",
     "ledger.keys": "makes and keeps keys",
+    "ledger.keeping": "keeps what a test failed on",
     "ledger.node.config": "reads the configuration",
     "ledger.node.resolver": "asks DNS",
     "ledger.node.links": "speaks SSH",

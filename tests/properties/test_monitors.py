@@ -78,7 +78,7 @@ def dense_histories(draw: st.DrawFn) -> History:
     joins: dict[str, list[str]] = {name: [] for name in names}
     numbers: dict[tuple[str, str], int] = {}
     now, boots = 1_767_225_600 * 10**9, dict.fromkeys(names, 1)
-    words = draw(st.lists(st.sampled_from(DENSE), min_size=3, unique=True)) + ["answered"]
+    words = [*draw(st.lists(st.sampled_from(DENSE), min_size=3, unique=True)), "answered"]
     for word, place, pick, size, passed in draw(
         st.lists(st.tuples(st.sampled_from(words), st.integers(0, 2), st.integers(0, 2), st.integers(0, 9), gap), max_size=45)
     ):
