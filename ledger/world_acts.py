@@ -34,7 +34,7 @@ def admit(stage: Stage, actor: Machine, newcomer: Machine) -> bool:
     if newcomer.name in actor.members or newcomer.running or not stage.passes(actor, newcomer):
         return False
     _join(stage, actor, newcomer)
-    stage.after(50_000_000, None, _begin, newcomer, actor)
+    stage.after(5_000_000, None, _begin, newcomer, actor)
     return True
 
 

@@ -93,8 +93,8 @@ def want(stage: Stage, machine: Machine, name: str, delay_ns: int) -> None:
 
 
 def _wanted(machine: Machine, name: str) -> bool:
-    both = {machine.name, name}
-    if name in machine.links or not both <= machine.members or both & machine.planned:
+    off = machine.name in machine.planned or (name in machine.planned and name not in machine.eager)
+    if name in machine.links or off or not {machine.name, name} <= machine.members:
         machine.dials.pop(name, None)
         return False
     return True
@@ -189,6 +189,8 @@ def _in_vain(
     if not _wanted(machine, peer.name):
         return
     machine.reasons[peer.name] = reason
+    if reason == "disconnected":
+        machine.eager.discard(peer.name)
     where = f"{address}:{PORT}" if address else None
     culprit = machine.name if reason == "connection-limit" else None
     stage.write(machine, ev.LinkFailed(peer.name, reason, None, where, culprit, detail or _DETAILS.get(reason, "")))
@@ -272,6 +274,7 @@ def _stand(stage: Stage, machine: Machine, peer: Machine, link: Link, side: str)
         return
     machine.links[peer.name] = link
     machine.dials.pop(peer.name, None)
+    machine.eager.discard(peer.name)
     machine.missed[peer.name] = 0
     where = f"{peer.address}:{PORT}"
     stage.write(

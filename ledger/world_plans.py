@@ -91,8 +91,25 @@ def disconnected(stage: Stage, actor: Machine, peer: Machine, amount: int) -> No
 
 
 def _reconnected(stage: Stage, machine: Machine) -> None:
-    if machine.running and machine.name in machine.planned and machine.name in machine.members:
-        stage.write(machine, ev.MachineReconnected(machine.name, "operator"))
+    """The operator ends it, on the machine itself and so when it runs; only then the fault is over. Who is reconnected dials
+    everybody once, also those whom it knows as disconnected: two that were both could else wait for each other for ever.
+    """
+    plans = [
+        act.event
+        for act in stage.truth.acts
+        if isinstance(act.event, ev.MachineDisconnected | ev.MachineReconnected) and act.event.machine == machine.name
+    ]
+    if machine.name not in machine.members or not isinstance(plans[-1], ev.MachineDisconnected):
+        return
+    if not machine.running or machine.stalled_ns > stage.now_ns:
+        stage.after(stage.interval_ns // 4, None, _reconnected, machine)
+        return
+    faults = stage.truth.faults
+    for place, fault in enumerate(faults):
+        if fault.cause == "disconnected" and fault.subjects[0] == machine.name and fault.until_ns <= stage.now_ns:
+            faults[place] = msgspec.structs.replace(fault, until_ns=stage.now_ns)
+    machine.eager = set(machine.members)
+    stage.write(machine, ev.MachineReconnected(machine.name, "operator"))
 
 
 def upgraded(stage: Stage, actor: Machine, _peer: Machine, amount: int) -> None:

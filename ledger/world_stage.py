@@ -75,6 +75,7 @@ class Machine:
     reasons: dict[str, ev.Reason] = field(default_factory=dict)
     dials: dict[str, int] = field(default_factory=dict)
     ticking: set[str] = field(default_factory=set)
+    eager: set[str] = field(default_factory=set)
     lookups: dict[str, tuple[int, Answer]] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
     known: list[Act] = field(default_factory=list)
@@ -204,7 +205,7 @@ class Stage:
         self.learn(machine, [act for act in origin.acts if before < act.index <= upto])
         for name in machine.links:
             peer = self.machines[name]
-            if peer is not origin and peer.held.get(feed.id, 0) < upto and self.passes(machine, peer):
+            if peer is not origin and peer.running and peer.held.get(feed.id, 0) < upto and self.passes(machine, peer):
                 self.after(self.latency_ns(), peer, Stage.deliver, peer, feed, upto)
 
     def sync(self, machine: Machine, peer: Machine) -> None:
@@ -253,7 +254,7 @@ def _push(stage: Stage, machine: Machine) -> None:
     upto = len(machine.log)
     for name in machine.links:
         peer = stage.machines[name]
-        if stage.passes(machine, peer) and machine.name in peer.links:
+        if peer.running and machine.name in peer.links and stage.passes(machine, peer):
             stage.after(stage.latency_ns(), peer, Stage.deliver, peer, machine.feed, upto)
 
 

@@ -17,7 +17,6 @@ feed. Pure: no clock, and no dice but those of the seed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -102,17 +101,22 @@ class Setup(msgspec.Struct, frozen=True):
     minutes: int | None = None
 
 
-@dataclass(frozen=True, repr=False)
 class World:
     """A world that was played. `feeds`: what was collected, in the feeds' order; `withheld`: by feed, the entries at its end
-    that were not (all of them where `feeds` has none of it).
+    that were not (all of them where `feeds` has none of it). Treat it as frozen. Its repr is what plays it again.
     """
 
-    setup: Setup
-    script: tuple[Step, ...]
-    truth: Truth
-    feeds: dict[Feed, list[Observed]]
-    withheld: dict[Feed, list[Observed]]
+    __slots__ = ("feeds", "script", "setup", "truth", "withheld")
+
+    def __init__(
+        self,
+        setup: Setup,
+        script: tuple[Step, ...],
+        truth: Truth,
+        feeds: dict[Feed, list[Observed]],
+        withheld: dict[Feed, list[Observed]],
+    ) -> None:
+        self.setup, self.script, self.truth, self.feeds, self.withheld = setup, script, truth, feeds, withheld
 
     def __repr__(self) -> str:
         return f"play({self.setup!r}, {list(self.script)!r})"

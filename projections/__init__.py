@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from projections.belief import Belief, believed
 from projections.cluster import Cluster
 from projections.coverage import Pause, covered_at, covered_spans
 from projections.feed_state import FeedState
@@ -17,7 +18,7 @@ from projections.particulars import Settings
 from projections.pings import PingState
 from projections.projection import Projection, fold
 from projections.route_table import RouteTable
-from projections.views import Coverage, LastPing, LinkView, MachineView
+from projections.views import Coverage, LastPing, LinkView, MachineView, View
 
 if TYPE_CHECKING:
     from projections.deadlines import Responds
@@ -55,6 +56,7 @@ __all__ = [
     "Alternates",
     "Always",
     "AtMost",
+    "Belief",
     "Cluster",
     "Coverage",
     "FeedState",
@@ -83,10 +85,12 @@ __all__ = [
     "Sometimes",
     "State",
     "Verdict",
+    "View",
     "Watch",
     "Witness",
     "articulation",
     "asymmetric",
+    "believed",
     "covered_at",
     "covered_spans",
     "fold",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from replay.blame import blame
     from replay.check import verify
     from replay.diff import diff
+    from replay.disagreements import disagreements
     from replay.export import backup, export
     from replay.history import History
     from replay.judging import judge
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from replay.moments import parse_moment
     from replay.stats import stats
     from replay.union import Union
+    from replay.why import why
 
 _ROOMS = {
     "History": "history",
@@ -27,15 +29,20 @@ _ROOMS = {
     "backup": "export",
     "blame": "blame",
     "diff": "diff",
+    "disagreements": "disagreements",
     "export": "export",
     "judge": "judging",
     "merge": "merge",
     "parse_moment": "moments",
     "stats": "stats",
     "verify": "check",
+    "why": "why",
 }
 
-__all__ = ["History", "Union", "backup", "blame", "diff", "export", "judge", "merge", "parse_moment", "stats", "verify"]
+__all__ = [
+    "History", "Union", "backup", "blame", "diff", "disagreements", "export", "judge", "merge", "parse_moment", "stats", "verify",
+    "why",
+]  # fmt: skip
 
 
 class _Face(ModuleType):

@@ -24,10 +24,11 @@ from ledger.errors import LedgerError, Refused
 from ledger.events import HeadWitnessed
 from ledger.identity import Feed
 from ledger.notes import Checkpoint, Note, VerifierKey, key_bytes, open_note, parse_note
+from ledger.origins import origin_of
 from ledger.store import Ledger
 from replay import receipts
 from replay.copies import United, contradiction, held
-from replay.proving import origin_of, read_bundle, trusted
+from replay.proving import read_bundle, trusted
 from replay.soundness import BROKEN, Examined, examine
 from replay.union import files, one_incarnation, spelled, unite_feed
 

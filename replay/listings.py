@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from msgspec import Struct, field
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from replay.answers import At, Blame, Blamed, Change, Connstatus, Diff, Instant, Members, Pos, Route, Routes, Stats
+from replay.answers_views import Disagreements
+from replay.answers_why import ChainLink, Why
+from replay.node_answers import Done, Invite, Node, PeerRow, Status, peers
 from replay.receipts import (
     Backup,
     Checkpoint,
@@ -28,6 +31,7 @@ from replay.receipts import (
     Log,
     LogRow,
     Merge,
+    Note,
     Prove,
     Show,
     Step,
@@ -35,6 +39,9 @@ from replay.receipts import (
     Verify,
     Version,
 )
+
+SHOWN: Final = 5
+"""Of more observers than this a table names the first and counts the rest."""
 
 
 class MachineRow(Struct, frozen=True):
@@ -161,6 +168,19 @@ class ViolationRow(Struct, frozen=True):
     also: list[str]
 
 
+class DisagreementRow(Struct, frozen=True):
+    """One side of a disagreement: what it says, who says so, and each one's entry, in the same order."""
+
+    kind: str
+    about: str
+    since: Instant
+    until: Instant
+    says: str
+    observers: str
+    by: str
+    lone: str | None
+
+
 class TakenRow(Struct, frozen=True):
     """`part` feed, with its counts; conflict, with its position; or refused, with its line and why."""
 
@@ -243,6 +263,22 @@ def _stats(answer: Stats) -> Iterator[StatsRow]:
         yield StatsRow(name, sent=counts.sent, lost=counts.lost, rtt_p50_us=rtt.p50, rtt_p99_us=rtt.p99, rtt_max_us=rtt.max)
 
 
+def _differing(answer: Disagreements) -> Iterator[DisagreementRow]:
+    for each in answer.disagreements:
+        for side in each.sides:
+            observers, by = " ".join(side.by), " ".join(side.by.values())
+            yield DisagreementRow(each.kind, each.about, each.since, each.until, side.says, observers, by, each.lone)
+
+
+def _shortened(row: DisagreementRow) -> DisagreementRow:
+    """For eyes: of many observers the first few."""
+    names, by = row.observers.split(), row.by.split()
+    if len(names) <= SHOWN:
+        return row
+    rest = f"and {len(names) - SHOWN + 1} more"
+    return replace(row, observers=" ".join([*names[: SHOWN - 1], rest]), by=" ".join([*by[: SHOWN - 1], rest]))
+
+
 def _verified(answer: Verify) -> Iterator[VerifyRow]:
     for name, feed in answer.feeds.items():
         yield VerifyRow("feed", name, *astuple(feed))
@@ -298,7 +334,9 @@ LISTED: Final[dict[type[Struct], tuple[type[Struct], Callable[[Any], Iterable[St
     Routes: (RouteRow, _routes),
     Diff: (Change, lambda answer: answer.changes),
     Blame: (Blamed, lambda answer: answer.fields),
+    Why: (ChainLink, lambda answer: answer.chain),
     Stats: (StatsRow, _stats),
+    Disagreements: (DisagreementRow, _differing),
     Verify: (VerifyRow, _verified),
     Merge: (TakenRow, _taken),
     Import: (TakenRow, _taken),
@@ -310,9 +348,14 @@ LISTED: Final[dict[type[Struct], tuple[type[Struct], Callable[[Any], Iterable[St
     Checkpoint: (Head, lambda answer: answer.heads),
     Prove: (Prove, _itself),
     Keygen: (Keygen, _itself),
+    Note: (Note, _itself),
     Version: (Version, _itself),
     Demo: (Step, lambda answer: answer.steps),
     Error: (Error, _itself),
+    Node: (Node, _itself),
+    Invite: (Invite, _itself),
+    Done: (Done, _itself),
+    Status: (PeerRow, peers),
 }
 """For each answer the shape of its rows, and how they are made. `sql` is missing: its columns are the query's."""
 
@@ -333,5 +376,7 @@ def sections(answer: Struct) -> list[tuple[str | None, type[Struct], Iterable[St
             ("invariants", InvariantRow, [*_invariants(answer)]),
         ]
         return [part for part in parts if part[2] or part[0] is None]
+    if isinstance(answer, Disagreements):
+        return [(None, DisagreementRow, map(_shortened, _differing(answer)))]
     shape, rows = LISTED[type(answer)]
     return [(None, shape, rows(answer))]

@@ -14,6 +14,7 @@ from recorded import on_disk
 from ledger import events as ev
 from ledger.codec import encode_event
 from ledger.identity import IMPORTED
+from ledger.rehearsal import Step
 from ledger.testing import FAULTS, Setup, entries, faulty_worlds, play, world, worlds
 from ledger.world_truth import FaultKind
 from projections.cluster import Cluster
@@ -90,6 +91,18 @@ def test_every_feed_is_one_that_a_node_would_write(made):
             assert all(each.boot is None for each in log)
 
 
+@given(worlds(words=[word for word in FAULTS if word not in {"clock-step", "skew"}], skewed=False))
+def test_the_dead_write_nothing(made):
+    """Once a machine has begun, it writes while its node runs, and the first thing when it runs again is that it does."""
+    for feed, log in made.whole.items():
+        begun = next((place for place, each in enumerate(log) if isinstance(each.event, ev.NodeStarted)), len(log))
+        for before, each in pairwise(log[begun:]):
+            if isinstance(before.event, ev.NodeStopped):
+                assert isinstance(each.event, ev.NodeStarted)
+            around = [made.truth.up(feed.machine, each.at_ns + shift_ns) for shift_ns in (-(10**9), 0, 10**9)]
+            assert any(around)
+
+
 @given(worlds())
 def test_what_is_held_is_there_and_never_less_than_before(made):
     """Every count of entries held, on pings, in `feed.received` and in acts, is one of entries that the feed has, and grows."""
@@ -150,15 +163,32 @@ def test_what_is_broken_for_long_enough_is_not_up(made):
     assert truth.at_work(at_ns) == [fault]
 
 
-@given(faulty_worlds())
+SHOWN = {
+    "timeout": {"timeout"}, "reset": {"reset"}, "connection-limit": {"connection-limit"}, "observer-isolated": {"timeout"},
+    "partition": {"timeout"}, "target-down": {"reset", "timeout", "closed", "refused"}, "disconnected": {"disconnected"},
+    "renamed-without-dns": {"name-unresolvable"}, "name-points-elsewhere": {"name-points-elsewhere"},
+    "reverse-timeout": {"reverse-timeout"}, "host-key-mismatch": {"host-key-mismatch"}, "left": {"left"},
+    "auth-failed": {"auth-failed"},
+    "transport-mismatch": {"transport-mismatch"}, "removed": {"not-a-member"},
+}  # fmt: skip
+"""What observers record of each cause, at least once."""
+
+
+@given(faulty_worlds(words=[word for word in FAULTS if word not in {"loss", "stall"}]))
 def test_one_fault_is_one_plant_with_a_reason_that_was_recorded(made):
-    """Exactly one thing was planted, and where it has a cause some entry at the links that it takes down says a reason."""
-    faults = [fault for fault in made.truth.faults if fault.plant]
+    """Exactly one thing was planted, and where it has a cause, a link that it takes down is lost or fails for its reason."""
+    faults, start_ns = [fault for fault in made.truth.faults if fault.plant], made.truth.start_ns
     assert {fault.plant for fault in faults} == {1}
     for fault in faults:
-        assert fault.since_ns <= fault.until_ns <= made.truth.end_ns
-        assert fault.subjects[0] in made.truth.machines
+        assert start_ns < fault.since_ns <= fault.until_ns <= made.truth.end_ns
         assert (fault.cause is None) == (not fault.wires)
+        reasons = {
+            each.event.reason
+            for feed, log in made.feeds.items()
+            for each in log
+            if isinstance(each.event, ev.LinkLost | ev.LinkFailed) and (feed.machine, each.event.peer) in fault.wires
+        }
+        assert fault.cause is None or reasons & SHOWN[fault.cause]
 
 
 @given(st.integers(min_value=0, max_value=10**6))
@@ -170,27 +200,26 @@ def test_one_seed_gives_one_world(seed):
 
 def test_a_seed_gives_the_bytes_that_it_always_gave():
     """A known seed still gives the world that it gave when this was written, on whatever Python."""
-    assert digest(world(7, 4, 20)) == "PIN"
+    assert digest(world(7, 4, 20)) == "ada1c3c616c5a8dc8f6c1ae313a716e1da173765fdd93631531146ad21ff500b"
 
 
-@given(worlds(size_max=4), st.data())
+@given(worlds(words=[word for word in FAULTS if word != "clock-step"], skewed=False, size_max=4), st.data())
 @settings(max_examples=20)
 def test_any_part_of_a_script_is_a_script(made, data):
-    """Steps taken out of a script leave a world, whose feeds begin as before until the first step that is missing."""
+    """Steps taken out of a script leave a world that is the same until the first of them, or what comes in its place."""
     kept = data.draw(st.sets(st.sampled_from(range(len(made.script))))) if made.script else set()
     part = play(made.setup, [step for place, step in enumerate(made.script) if place in kept])
-    assert set(part.whole) <= set(made.whole) | set(part.whole)
     missing = min(set(range(len(made.script))) - kept, default=len(made.script))
-    before_ns = made.truth.start_ns + sum(step.gap_ns for step in made.script[: missing + 1])
+    same_ns = sum(step.gap_ns for step in made.script[:missing]) + 2 * made.truth.interval_ns - 2 * 10**9
     for feed, log in part.whole.items():
         for one, other in zip(log, made.whole.get(feed, ()), strict=False):
-            if max(one.at_ns, other.at_ns) >= before_ns - 400 * 10**9:
+            if min(one.at_ns, other.at_ns) >= made.truth.start_ns + same_ns:
                 break
             assert one == other
 
 
 def test_every_kind_of_fault_occurs():
-    """Over many seeds each kind of fault happens, each cause is at work somewhere, and every kind of event is recorded but four."""
+    """Over many seeds each kind of fault happens, each cause is at work, and every kind of event but four is recorded."""
     kinds, causes, events = Counter(), Counter(), Counter()
     for seed in range(90):
         made = world(seed, 5, 40, each_minutes=4) if seed % 5 else _by_address(seed)
@@ -198,6 +227,7 @@ def test_every_kind_of_fault_occurs():
         causes.update({fault.cause for fault in made.truth.faults})
         events.update({each.event.kind for log in made.feeds.values() for each in log})
     assert set(FaultKind.__args__) - set(kinds) == set()
+    assert set(SHOWN) - set(causes) == set()
     assert set(ev.KINDS) - set(events) == {"cluster.dissolved", "head.witnessed", "key.changed", "note.added"}
 
 
@@ -219,17 +249,15 @@ def test_what_was_not_collected_is_not_there(made):
 
 def test_clocks_are_wrong_as_the_truth_says():
     """Each entry bears the wall clock that the truth gives its observer at some true instant, also after steps."""
-    made = play(Setup(skews_s=(0, 200)), [msgspec_step("clock-step", 0, 20), msgspec_step("clock-step", 1, 31)])
+    made = play(Setup(skews_s=(0, 200)), [step("clock-step", 0, 20), step("clock-step", 1, 31)])
     steps = [event.by_ns for log in made.feeds.values() for event in of(ev.ClockStepped, log)]
     assert sorted(steps) == [-11 * 10**9, 16 * 10**9]
     ends = [log[-1].at_ns - made.truth.wall_ns(feed.machine, made.truth.end_ns) for feed, log in made.feeds.items()]
     assert all(-MINUTE_NS <= late_ns <= 0 for late_ns in ends)
 
 
-def msgspec_step(word, actor, amount):
+def step(word, actor, amount):
     """A step after two minutes."""
-    from ledger.rehearsal import Step
-
     return Step(2 * MINUTE_NS, word, actor, 0, amount)
 
 
@@ -240,7 +268,7 @@ def test_a_setup_that_cannot_be_is_refused(wrong):
         play(wrong)
 
 
-def test_a_world_without_gaps_of_time():
+def test_clocks_go_back_only_when_set():
     """Entries of a feed never go back but where its clock was set back."""
     for seed in range(10):
         for log in world(seed).feeds.values():
