@@ -40,7 +40,7 @@ MUTANTS = (
     Mutant("B5", "projections.cluster:Cluster.pairs", '"unknown" if "unknown" in {there, back} else "asymmetric"', '"up" if "up" in {there, back} else "unknown"', "one side that is up is enough"),
     Mutant("B9", "ledger.world_mesh:_timed_out", "if missed >= stage.lost_after:", "if missed >= 10**9:", "nobody gives up a silent peer"),
     Mutant("B12", "projections.cluster:Cluster.speakers", "states[-1]", "states[0]", "a machine speaks by its first epoch"),
-    Mutant("C1", "projections.feed_state:_note", "state.notes += 1", "state.notes += 1 + id(state) // 64 % 97", "the fold hangs on where memory lies"),
+    Mutant("C1", "projections.feed_state:_note", "state.notes += 1", "state.notes += 1 + _note.__dict__.setdefault('seen', 0); _note.seen += 1", "a fold remembers those before it"),
     Mutant("C2", "replay.history:History._whole", "reader.records(after, whole)", "reader.records(min(after + 1, whole) if after else 0, whole)", "the record after a snapshot is left out"),
     Mutant("C3", "replay.history:History.state", "if entry.effective_ns > at_ns:", "if entry.effective_ns > at_ns + 10**12:", "an answer takes in what came later"),
     Mutant("C4", "projections.pings:failed", "ping.lost + count", "ping.lost + (count if linkless else 0)", "losses over a link are not counted"),

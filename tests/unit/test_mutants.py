@@ -1,4 +1,4 @@
-"""Each starred invariant notices a seeded fault: it holds of the code as it is, and not of the code with the edit of `mutants`."""
+"""Each starred invariant notices a seeded fault: it holds of the code as it is, and not of the code with its edit (`mutants`)."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def b12(_folder: Path) -> str:
 
 
 def c1(_folder: Path) -> None:
-    """The fold of equal entries is equal, wherever in memory they lie."""
+    """The fold of equal entries is equal, whatever was folded before."""
     history = rehearsed("mesh", "round", "note", "note:1", "note", "round")
     first, second = (
         [
