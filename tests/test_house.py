@@ -31,6 +31,7 @@ EFFECTFUL = {
     "ledger.writer": "writes rows",
     "ledger.scan": "reads a whole file",
     "ledger.keys": "makes and keeps keys",
+    "ledger.keeping": "keeps what a test failed on",
     "ledger.node.bridge": "runs for sshd",
     "ledger.node.ccs": "listens for SSH",
     "ledger.node.config": "keeps a node's directory",
