@@ -1,5 +1,6 @@
 """What it means: views folded from entries, without effects."""
 
+from projections.belief import Belief, believed
 from projections.cluster import Cluster
 from projections.coverage import Pause, covered_at, covered_spans
 from projections.feed_state import FeedState
@@ -10,9 +11,10 @@ from projections.particulars import Settings
 from projections.pings import PingState
 from projections.projection import Projection, fold
 from projections.route_table import RouteTable
-from projections.views import Coverage, LastPing, LinkView, MachineView
+from projections.views import Coverage, LastPing, LinkView, MachineView, View
 
 __all__ = [
+    "Belief",
     "Cluster",
     "Coverage",
     "FeedState",
@@ -27,8 +29,10 @@ __all__ = [
     "Projection",
     "RouteTable",
     "Settings",
+    "View",
     "articulation",
     "asymmetric",
+    "believed",
     "covered_at",
     "covered_spans",
     "fold",

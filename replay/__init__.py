@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from replay.blame import blame
     from replay.check import verify
     from replay.diff import diff
+    from replay.disagreements import disagreements
     from replay.export import backup, export
     from replay.history import History
     from replay.merge import merge
@@ -27,6 +28,7 @@ _ROOMS = {
     "backup": "export",
     "blame": "blame",
     "diff": "diff",
+    "disagreements": "disagreements",
     "export": "export",
     "merge": "merge",
     "parse_moment": "moments",
@@ -35,7 +37,9 @@ _ROOMS = {
     "why": "why",
 }
 
-__all__ = ["History", "Union", "backup", "blame", "diff", "export", "merge", "parse_moment", "stats", "verify", "why"]
+__all__ = [
+    "History", "Union", "backup", "blame", "diff", "disagreements", "export", "merge", "parse_moment", "stats", "verify", "why",
+]  # fmt: skip
 
 
 class _Face(ModuleType):

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from msgspec import Struct, field
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from replay.answers import At, Blame, Blamed, Change, Connstatus, Diff, Instant, Members, Pos, Route, Routes, Stats
+from replay.answers_views import Disagreements
 from replay.answers_why import ChainLink, Why
 from replay.receipts import (
     Backup,
@@ -36,6 +37,9 @@ from replay.receipts import (
     Verify,
     Version,
 )
+
+SHOWN: Final = 5
+"""Of more observers than this a table names the first and counts the rest."""
 
 
 class MachineRow(Struct, frozen=True):
@@ -117,6 +121,19 @@ class VerifyRow(Struct, frozen=True):
     signature: str | None = None
     pos: str | None = None
     what: str | None = None
+
+
+class DisagreementRow(Struct, frozen=True):
+    """One side of a disagreement: what it says, who says so, and each one's entry, in the same order."""
+
+    kind: str
+    about: str
+    since: Instant
+    until: Instant
+    says: str
+    observers: str
+    by: str
+    lone: str | None
 
 
 class TakenRow(Struct, frozen=True):
@@ -201,6 +218,22 @@ def _stats(answer: Stats) -> Iterator[StatsRow]:
         yield StatsRow(name, sent=counts.sent, lost=counts.lost, rtt_p50_us=rtt.p50, rtt_p99_us=rtt.p99, rtt_max_us=rtt.max)
 
 
+def _differing(answer: Disagreements) -> Iterator[DisagreementRow]:
+    for each in answer.disagreements:
+        for side in each.sides:
+            observers, by = " ".join(side.by), " ".join(side.by.values())
+            yield DisagreementRow(each.kind, each.about, each.since, each.until, side.says, observers, by, each.lone)
+
+
+def _shortened(row: DisagreementRow) -> DisagreementRow:
+    """For eyes: of many observers the first few."""
+    names, by = row.observers.split(), row.by.split()
+    if len(names) <= SHOWN:
+        return row
+    rest = f"and {len(names) - SHOWN + 1} more"
+    return replace(row, observers=" ".join([*names[: SHOWN - 1], rest]), by=" ".join([*by[: SHOWN - 1], rest]))
+
+
 def _verified(answer: Verify) -> Iterator[VerifyRow]:
     for name, feed in answer.feeds.items():
         yield VerifyRow("feed", name, *astuple(feed))
@@ -234,6 +267,7 @@ LISTED: Final[dict[type[Struct], tuple[type[Struct], Callable[[Any], Iterable[St
     Blame: (Blamed, lambda answer: answer.fields),
     Why: (ChainLink, lambda answer: answer.chain),
     Stats: (StatsRow, _stats),
+    Disagreements: (DisagreementRow, _differing),
     Verify: (VerifyRow, _verified),
     Merge: (TakenRow, _taken),
     Import: (TakenRow, _taken),
@@ -260,5 +294,7 @@ def sections(answer: Struct) -> list[tuple[str | None, type[Struct], Iterable[St
             ("links", LinkRow, _links(answer)),
             ("routes", RouteRow, _routes(answer)),
         ]
+    if isinstance(answer, Disagreements):
+        return [(None, DisagreementRow, map(_shortened, _differing(answer)))]
     shape, rows = LISTED[type(answer)]
     return [(None, shape, rows(answer))]

@@ -13,6 +13,7 @@ from ledger.errors import Refused
 from replay import answers as mesh
 from replay import answers_why as proofs
 from replay import receipts
+from replay.answers_views import Disagreement, Disagreements, Side
 from replay.listings import LISTED
 from replay.output import FORMATS, Format, columns, write
 from replay.schemas import ANSWERS, row_schema, schema
@@ -87,6 +88,20 @@ SAMPLES: dict[str, mesh.Answer] = {
             "alpha:bravo": mesh.LinkCounts(60, 1, mesh.Rtt(412, 9_000, 90_000_000)),
             "bravo:alpha": mesh.LinkCounts(0, 0, mesh.Rtt(None, None, None)),
         },
+    ),
+    "disagreements": Disagreements(
+        **WINDOW,
+        covered_ns={"alpha": 3_600_000_000_000, "bravo": 0},
+        disagreements=[
+            Disagreement(
+                "machine",
+                "charlie",
+                WINDOW["since"],
+                WINDOW["until"],
+                "alpha",
+                [Side("up", {"bravo": "bravo#9", "delta": "delta.2#7"}), Side("down", {"alpha": "alpha#7"})],
+            ),
+        ],
     ),
     "verify": receipts.Verify(
         ok=False,
@@ -195,7 +210,7 @@ def test_the_shapes_of_the_contract() -> None:
     assert list(json.loads(printed("why", "json")))[:13] == [
         "schema", "from", "to", "at", "reachable", "cause", "root_pos", "chain", "others", "since", "until", "coverage", "advice",
     ]  # fmt: skip
-    assert list(json.loads(printed("diff", "json"))) == ["schema", "from", "to", "changes"]
+    assert list(json.loads(printed("diff", "json"))) == ["schema", "from", "to", "as_seen_by", "changes"]
     entry, foreign = (json.loads(line) for line in printed("log", "jsonl").splitlines())
     assert list(entry) == ["pos", "rec", "at", "boot", "mono_ns", "kind", "v", "event"]
     assert list(foreign) == ["pos", "rec", "at", "boot", "mono_ns", "kind", "v", "raw"]
