@@ -144,7 +144,7 @@ def excerpt(case: Case, entries: Iterable[Entry]) -> Case:
         last = whole.states[feed].entries
         return [entry for entry in told.get(feed, ()) if entry.kind in kinds and entry.index <= last]
 
-    cluster = Cluster(states, ends, whole.at_ns, resumed)
+    cluster = Cluster(states, ends, whole.at_ns, resumed, view=whole.view)
     return Case(cluster, case.a, case.b, entry=known.get, rare=rare, off_ns=case.off_ns)
 
 

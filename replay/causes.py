@@ -23,6 +23,15 @@ from replay.roots import rooted
 
 _PASSING: Final = frozenset({"left", "disconnected"})
 """Of these only the last word counts: the next dial may have another."""
+_CONSEQUENT: Final = {
+    "host-key-mismatch": 1,
+    "auth-failed": 2,
+    "protocol-error": 3,
+    "not-a-member": 3,
+    "left": 4,
+    "disconnected": 4,
+}
+"""Reasons that one end gives for what the other end may know better: the less, the more it explains."""
 _WEAK: Final = frozenset({"closed", "reset", "no-route", "unknown"})
 """What an end says when the other one hung up, or when nothing was tried."""
 
@@ -76,12 +85,17 @@ def _planned(case: Case) -> Finding | None:
 
 
 def _told(case: Case) -> Finding | None:
-    for pair in case.both:
-        said = _said(case, pair)
-        for number, (reason, place) in enumerate(said):
-            if reason in TELLING and not (number and reason in _PASSING):
-                return rooted(case, pair, reason, place)
-    return None
+    """Of all that the two ends were told what explains the rest: who hears that a key is no member's may have another name's."""
+    told = [
+        (_CONSEQUENT.get(reason, 0), order, reason, pair, place)
+        for order, pair in enumerate(case.both)
+        for number, (reason, place) in enumerate(_said(case, pair))
+        if reason in TELLING and not (number and reason in _PASSING)
+    ]
+    if not told:
+        return None
+    _weight, _order, reason, pair, place = min(told, key=lambda each: each[:2])
+    return rooted(case, pair, reason, place)
 
 
 def _said(case: Case, pair: Pair) -> list[tuple[str, Place]]:
