@@ -168,7 +168,7 @@ def _accused(case: Case) -> Finding | None:
     places = [case.since(pair) for pair in down]
     first = min(down, key=lambda pair: (links[pair].since_at, pair))
     since_ns = case.lost[0] or links[first].since_at
-    chain = [*_held_together(case, found, down), *reversed(places)]
+    chain = [*_held_together(case, found, down), *reversed(places), *case.lost[1]]
     return Finding(found.cause, case.since(first), since_ns, tuple(chain), found.machine, found.sides[: 2 * (not found.machine)])
 
 
@@ -227,8 +227,9 @@ def _path(case: Case) -> Finding:
     down = [pair for pair in case.both if case.down(pair)]
     if not down:
         return Finding("unknown")
-    subject, since_ns = case.since(down[0]), case.lost[0]
-    witness = _still_reached(case, down[0][1])
+    link = case.subject or down[0]
+    subject, since_ns = case.since(link), case.lost[0]
+    witness = _still_reached(case, link[1])
     said = [(reason, place, case.cluster.links[pair].since_at) for pair in down for reason, place in reversed(_said(case, pair))]
     if witness is None or not said:
         return Finding("unknown", subject, since_ns, (subject,))

@@ -117,8 +117,9 @@ class _Question:
             if not self._stirred(at_ns):
                 continue
             later = self.history.at(at_ns)
-            same = self._down(later) == link and later.links[link].since == self.then.links[link].since
-            if same and not later.planned & set(link) and set(link) <= set(later.members):
+            view = later.links.get(link)
+            lasts = view is not None and link[0] in later.covered and view.state == "down"
+            if lasts and view is not None and view.since == self.then.links[link].since and not later.planned & set(link):
                 case = self._case(later)
                 found = judge(case)
                 if found is not None and found.accuses:
@@ -170,7 +171,7 @@ class _Question:
             before = entry((feed, started - 1))
             return None if before is None else before.effective_ns
 
-        return Case(cluster, self.a, self.b, entry=entry, rare=rare, off_ns=off_ns)
+        return Case(cluster, self.a, self.b, entry=entry, rare=rare, off_ns=off_ns, loss=self.link)
 
     # The answer.
 

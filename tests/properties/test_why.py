@@ -5,7 +5,7 @@ too many.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -193,7 +193,7 @@ def test_as_seen_by_one_machine_nothing_later_counts(world: World, draw: int) ->
         except NotCovered:
             return
         machines = sorted(belief.membership.machines)
-        for a, b in [*fault.wires[:1], *zip(machines, machines[1:], strict=False)]:
+        for a, b in [*fault.wires[:1], *pairwise(machines)]:
             answer = why(opened, a, b, at_ns, as_seen_by=observer)
             route = belief.routes[a, b] if {a, b} <= set(belief.members) else None
             assert (answer.as_seen_by, answer.until) == (observer, None)
