@@ -81,6 +81,23 @@ def test_an_end_is_told_once_to_both(who):
     run(inner())
 
 
+@pytest.mark.parametrize("who", ["dialler", "acceptor"])
+def test_last_words_are_heard(who):
+    """What was sent in the same turn as the abort still arrives: a refusal may say why it is one."""
+
+    async def inner():
+        async with Hall() as hall:
+            hall.echo = False
+            heard = await hall.dial()
+            mine, other = (heard, hall.accepted[0]) if who == "dialler" else (hall.accepted[0], heard)
+            mine.link.send(b"because")
+            mine.link.abort()
+            assert await asyncio.wait_for(other.frames.get(), 5) == b"because"
+            assert (await other.end())[0] in {"closed", "reset"}
+
+    run(inner())
+
+
 def test_closing_the_listener_ends_its_links_and_frees_the_port():
     """After `close` both sides have heard the end, and nobody answers at the port."""
 
