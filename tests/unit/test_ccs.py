@@ -1,7 +1,9 @@
 """The node's own listener and who dials it, over real sockets: frames both ways, every end with its reason, every cap kept."""
 
 import asyncio
+import gc
 import time
+from pathlib import Path
 
 import asyncssh
 import pytest
@@ -554,3 +556,40 @@ def test_a_standing_that_ends_keeps_the_key_out_from_then_on():
             assert (await hall.fails())[0] == "auth-failed"
 
     run(inner())
+
+
+def descriptors():
+    """How many files and sockets this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_nothing_is_left_behind():
+    """After a hundred connections that ended in every way (aborted, refused, half-way, turned away) no descriptor, no record of
+    them at the door, and no object of the SSH library is left.
+    """
+
+    async def inner():
+        async with Hall(per_key=1) as hall:
+            for _ in range(20):
+                heard = await hall.dial()
+                assert (await hall.fails())[0] == "connection-limit"
+                assert (await hall.fails(key()))[0] == "auth-failed"
+                assert (await hall.fails(host_keys=[key_text(key())]))[0] == "host-key-mismatch"
+                _, writer = await asyncio.open_connection(LOOPBACK, hall.port)
+                writer.write(b"SSH-2.0-half\r\n\0\0")
+                await writer.drain()
+                writer.transport.abort()
+                heard.link.abort()
+                await hall.accepted[-1].end()
+                await settle()
+            hall.accepted.clear()
+            hall.dialled.clear()
+            del heard, writer
+            await asyncio.sleep(0.1)
+            assert (hall.listener.unproved, hall.listener.proved, hall.listener.arriving) == ({}, {}, {})
+            gc.collect()
+            kinds = asyncssh.SSHServerConnection, asyncssh.SSHClientConnection
+            assert [each for each in gc.get_objects() if type(each) in kinds] == []
+            return descriptors()
+
+    assert run(inner()) == run(inner())
