@@ -1,7 +1,9 @@
 """What it means: views folded from entries, without effects."""
 
 from projections.cluster import Cluster
+from projections.conditions import CONDITIONS, Condition, Judgement, Witness
 from projections.coverage import Pause, covered_at, covered_spans
+from projections.expression import expression
 from projections.feed_state import FeedState
 from projections.health import articulation, asymmetric, gaps, islands, shared_hostnames, strangers, twins
 from projections.links import LinkState, link_at
@@ -13,9 +15,12 @@ from projections.route_table import RouteTable
 from projections.views import Coverage, LastPing, LinkView, MachineView
 
 __all__ = [
+    "CONDITIONS",
     "Cluster",
+    "Condition",
     "Coverage",
     "FeedState",
+    "Judgement",
     "LastPing",
     "LinkState",
     "LinkView",
@@ -27,10 +32,12 @@ __all__ = [
     "Projection",
     "RouteTable",
     "Settings",
+    "Witness",
     "articulation",
     "asymmetric",
     "covered_at",
     "covered_spans",
+    "expression",
     "fold",
     "gaps",
     "islands",

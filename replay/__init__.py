@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from replay.diff import diff
     from replay.export import backup, export
     from replay.history import History
+    from replay.intervals import first_violation, intervals
+    from replay.judged import bisect
     from replay.merge import merge
     from replay.moments import parse_moment
     from replay.stats import stats
@@ -24,16 +26,33 @@ _ROOMS = {
     "History": "history",
     "Union": "union",
     "backup": "export",
+    "bisect": "judged",
     "blame": "blame",
     "diff": "diff",
     "export": "export",
+    "first_violation": "intervals",
+    "intervals": "intervals",
     "merge": "merge",
     "parse_moment": "moments",
     "stats": "stats",
     "verify": "check",
 }
 
-__all__ = ["History", "Union", "backup", "blame", "diff", "export", "merge", "parse_moment", "stats", "verify"]
+__all__ = [
+    "History",
+    "Union",
+    "backup",
+    "bisect",
+    "blame",
+    "diff",
+    "export",
+    "first_violation",
+    "intervals",
+    "merge",
+    "parse_moment",
+    "stats",
+    "verify",
+]
 
 
 class _Face(ModuleType):

@@ -30,6 +30,7 @@ _PLACES: Final = {
     "diff": ("replay.commands_changes", "What changed from one moment to another."),
     "blame": ("replay.commands_changes", "Which entry set each field of a machine, a link or a pair."),
     "stats": ("replay.commands_changes", "How long each pair was up, flaps, losses, round trips."),
+    "bisect": ("replay.commands_conditions", "When a condition broke, when it held again, how often, how long."),
     "log": ("replay.commands_entries", "Entries, chosen by machine, link, kind and time."),
     "show": ("replay.commands_entries", "The entries at these positions, in full."),
     "tail": ("replay.commands_entries", "The last entries, and those that come."),

@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import astuple
 
 from replay.answers import At, Blame, Blamed, Change, Connstatus, Diff, Instant, Members, Pos, Route, Routes, Stats
+from replay.answers_conditions import Bisect, Conditions, Listed
 from replay.receipts import (
     Backup,
     Checkpoint,
@@ -35,6 +36,9 @@ from replay.receipts import (
     Verify,
     Version,
 )
+
+WITNESSES_LISTED: Final = 3
+"""So many things that were wrong stand in a row."""
 
 
 class MachineRow(Struct, frozen=True):
@@ -102,6 +106,18 @@ class StatsRow(Struct, frozen=True):
     rtt_p50_us: int | None = None
     rtt_p99_us: int | None = None
     rtt_max_us: int | None = None
+
+
+class StretchRow(Struct, frozen=True):
+    """A stretch of a condition: its verdict, what began it, and what was wrong or not known then."""
+
+    verdict: str
+    since: Instant
+    until: Instant | None
+    span_ns: int
+    pos: Pos | None
+    kind: str | None
+    witness: str | None
 
 
 class VerifyRow(Struct, frozen=True):
@@ -200,6 +216,15 @@ def _stats(answer: Stats) -> Iterator[StatsRow]:
         yield StatsRow(name, sent=counts.sent, lost=counts.lost, rtt_p50_us=rtt.p50, rtt_p99_us=rtt.p99, rtt_max_us=rtt.max)
 
 
+def _stretches(answer: Bisect) -> Iterator[StretchRow]:
+    for each in answer.stretches:
+        told = [f"{found.subject} {found.what}" for found in each.witnesses]
+        rest = len(told) - WITNESSES_LISTED
+        more = [f"and {rest}{' or more' if each.more else ''} others"] if rest > 0 else []
+        witness = "; ".join([*told[:WITNESSES_LISTED], *more]) or None
+        yield StretchRow(each.verdict, each.since, each.until, each.span_ns, each.pos, each.kind, witness)
+
+
 def _verified(answer: Verify) -> Iterator[VerifyRow]:
     for name, feed in answer.feeds.items():
         yield VerifyRow("feed", name, *astuple(feed))
@@ -246,6 +271,8 @@ LISTED: Final[dict[type[Struct], tuple[type[Struct], Callable[[Any], Iterable[St
     Version: (Version, _itself),
     Demo: (Step, lambda answer: answer.steps),
     Error: (Error, _itself),
+    Bisect: (StretchRow, _stretches),
+    Conditions: (Listed, lambda answer: (*answer.conditions, *answer.words)),
 }
 """For each answer the shape of its rows, and how they are made. `sql` is missing: its columns are the query's."""
 
@@ -258,5 +285,7 @@ def sections(answer: Struct) -> list[tuple[str | None, type[Struct], Iterable[St
             ("links", LinkRow, _links(answer)),
             ("routes", RouteRow, _routes(answer)),
         ]
+    if isinstance(answer, Conditions):
+        return [("conditions", Listed, answer.conditions), ("words of expressions", Listed, answer.words)]
     shape, rows = LISTED[type(answer)]
     return [(None, shape, rows(answer))]
