@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from ledger.entry import Entry
+from ledger.events import NodeStarted
 from ledger.heads import RecordRow
 from ledger.identity import Feed
 from projections.cluster import Cluster
@@ -86,7 +87,7 @@ class _Course:
         self.timeline = self.reader.timeline()
         head = self.reader.head()
         self._last = head.last
-        self._starts = {entry.index for entry in self.reader.rare(("node.started",))}
+        self._starts = {e.index for e in self.reader.rare((NodeStarted.kind,)) if isinstance(e.event, NodeStarted)}
         holding = self.reader.holding(self.state.entries + 1) if self.state.entries < head.sealed else None
         self._records: Iterator[RecordRow] = self.reader.records(holding.n - 1, head.records) if holding else iter(())
         self._record: RecordRow | None = next(self._records, None)
