@@ -50,7 +50,7 @@ _ROOMS = {
     "State": "monitor",
     "Verdict": "monitor",
     "Watch": "watch",
-    "Exhibit": "monitor",
+    "Witness": "monitor",
     "shipped": "invariants",
 }
 
