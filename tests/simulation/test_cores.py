@@ -68,7 +68,7 @@ def not_of_the_record(folder: Path) -> list[str]:
     report = verify([folder])
     found = judged([folder], report, monitors())
     bad = [
-        each.rule.name for each in found if each.severity != "mesh" and each.severity != "coverage" and each.outcome == "violated"
+        each.rule.name for each in found if each.severity not in {"mesh", "coverage"} and each.outcome == "violated"
     ]
     return [*(problem.what for problem in report.problems), *bad]
 
@@ -92,7 +92,7 @@ def test_the_live_table_is_what_replay_rebuilds(tmp_path):
 
     def views(own: Feed, disk):
         belief = remembered(own, disk)
-        seen[own.machine] = Watched(own, belief._refold)  # noqa: SLF001 - the same fold, watched
+        seen[own.machine] = Watched(own, belief._refold)
         return seen[own.machine]
 
     run = simulate(11, views=views, machines=4, seconds=900, faults=14)
