@@ -8,6 +8,7 @@ Refusals are counted, not logged. Effects: the network.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Collection
 from typing import Any, Final, cast
 
@@ -35,6 +36,14 @@ ACCOUNT: Final = "mesh"
 """The user name that diallers give; nothing depends on it."""
 PROOFS_MAX: Final = 8
 """Keys that one connection may offer."""
+
+_REFUSED: Final = {
+    "_process_env_request": "env",
+    "_process_pty_req_request": "pty",
+    "_process_x11_req_request": "x11",
+    "_process_auth_agent_req_at_openssh_dot_com_request": "agent",
+}
+"""Requests in a session that are refused where the library would read them: it takes any environment without asking."""
 
 
 async def dial(
@@ -164,13 +173,13 @@ class _Server(asyncssh.SSHServer):
             self._listener.counts["refused-session"] += 1
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "one session per connection")
         channel = self._connection.create_server_channel(None, "strict", WINDOW, PACKET)
-        # The library takes any environment without asking; this is the hook where it reads the request.
-        channel._process_env_request = self._no_environment  # type: ignore[method-assign]  # noqa: SLF001
+        for hook, what in _REFUSED.items():
+            setattr(channel, hook, functools.partial(self._refuse, what))
         self.session = _Session(self)
         return channel, self.session
 
-    def _no_environment(self, packet: object) -> bool:  # noqa: ARG002
-        return self.refused("env")
+    def _refuse(self, what: str, packet: object) -> bool:  # noqa: ARG002 - it is not even read
+        return self.refused(what)
 
     def refused(self, what: str) -> bool:
         """Count a request that there is no answer to but no."""
