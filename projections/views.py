@@ -109,3 +109,14 @@ class Coverage(msgspec.Struct, frozen=True, gc=False):
     until_pos: str
     until_ns: int
     covered: bool
+
+
+class View(msgspec.Struct, frozen=True):
+    """Whose belief a cluster is. `clocks`: by feed the instant *on that feed's own clock* that the moment is: the observer's
+    own moment for its own feed, and for another's its last held entry plus the time that passed on the observer's clock since
+    the count held last grew. `lacking`: by feed id (entries at hand, entries held then), where the ledgers hold fewer.
+    """
+
+    observer: str
+    clocks: dict[Feed, int]
+    lacking: dict[str, tuple[int, int]]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from replay.moments import parse_moment
     from replay.stats import stats
     from replay.union import Union
+    from replay.why import why
 
 _ROOMS = {
     "History": "history",
@@ -31,9 +32,10 @@ _ROOMS = {
     "parse_moment": "moments",
     "stats": "stats",
     "verify": "check",
+    "why": "why",
 }
 
-__all__ = ["History", "Union", "backup", "blame", "diff", "export", "merge", "parse_moment", "stats", "verify"]
+__all__ = ["History", "Union", "backup", "blame", "diff", "export", "merge", "parse_moment", "stats", "verify", "why"]
 
 
 class _Face(ModuleType):

@@ -16,6 +16,8 @@ from msgspec import Struct, field
 from msgspec.structs import astuple
 
 from replay.answers import At, Blame, Blamed, Change, Connstatus, Diff, Instant, Members, Pos, Route, Routes, Stats
+from replay.answers_why import ChainLink, Why
+from replay.node_answers import Done, Invite, Node, PeerRow, Status, peers
 from replay.receipts import (
     Backup,
     Checkpoint,
@@ -105,7 +107,9 @@ class StatsRow(Struct, frozen=True):
 
 
 class VerifyRow(Struct, frozen=True):
-    """`part` feed, with what was found of it, or problem, with its place and what it is."""
+    """`part` feed, with what was found of it; problem, with its place and what it is; invariant, with its verdict; or
+    violation, with its place, instant and what it is.
+    """
 
     part: str
     feed: str | None = None
@@ -116,6 +120,47 @@ class VerifyRow(Struct, frozen=True):
     signature: str | None = None
     pos: str | None = None
     what: str | None = None
+    invariant: str | None = None
+    severity: str | None = None
+    verdict: str | None = None
+    judged: int | None = None
+    violated: int | None = None
+    uncovered: int | None = None
+    pending: int | None = None
+    at: str | None = None
+    also: list[str] | None = None
+
+
+class FeedRow(Struct, frozen=True):
+    """A feed, as `verify` shows it to people."""
+
+    feed: str
+    epoch: int
+    entries: int
+    records: int
+    root: str | None
+    signature: str | None
+
+
+class InvariantRow(Struct, frozen=True):
+    """An invariant, as `verify` shows it to people: `tests` that it was put to, how many it failed."""
+
+    invariant: str
+    severity: str
+    verdict: str
+    tests: int
+    failed: int
+    says: str
+
+
+class ViolationRow(Struct, frozen=True):
+    """A violation or a problem, as `verify` shows it to people."""
+
+    invariant: str | None
+    pos: str | None
+    at: str | None
+    what: str
+    also: list[str]
 
 
 class TakenRow(Struct, frozen=True):
@@ -204,7 +249,31 @@ def _verified(answer: Verify) -> Iterator[VerifyRow]:
     for name, feed in answer.feeds.items():
         yield VerifyRow("feed", name, *astuple(feed))
     for problem in answer.problems:
-        yield VerifyRow("problem", pos=problem.pos, what=problem.what)
+        yield VerifyRow("problem", pos=problem.pos, what=problem.what, invariant=problem.invariant)
+    for found in answer.invariants:
+        yield VerifyRow(
+            "invariant", what=found.says, invariant=found.name, severity=found.severity, verdict=found.verdict,
+            judged=found.judged, violated=found.violated, uncovered=found.uncovered, pending=found.pending,
+        )  # fmt: skip
+    for found in answer.invariants:
+        for each in found.violations:
+            yield VerifyRow("violation", pos=each.pos, what=each.what, invariant=found.name, at=each.at, also=each.also)
+
+
+def _invariants(answer: Verify) -> Iterator[InvariantRow]:
+    for found in answer.invariants:
+        yield InvariantRow(found.name, found.severity, found.verdict, found.judged, found.violated, found.says)
+
+
+def _violations(answer: Verify) -> Iterator[ViolationRow]:
+    """Problems, then what invariants found that is no problem already."""
+    for problem in answer.problems:
+        yield ViolationRow(problem.invariant, problem.pos, None, problem.what, [])
+    told = {(problem.invariant, problem.what) for problem in answer.problems}
+    for found in answer.invariants:
+        for each in found.violations:
+            if (found.name, each.what) not in told:
+                yield ViolationRow(found.name, each.pos, each.at, each.what, each.also)
 
 
 def _taken(answer: Merge | Import) -> Iterator[TakenRow]:
@@ -231,6 +300,7 @@ LISTED: Final[dict[type[Struct], tuple[type[Struct], Callable[[Any], Iterable[St
     Routes: (RouteRow, _routes),
     Diff: (Change, lambda answer: answer.changes),
     Blame: (Blamed, lambda answer: answer.fields),
+    Why: (ChainLink, lambda answer: answer.chain),
     Stats: (StatsRow, _stats),
     Verify: (VerifyRow, _verified),
     Merge: (TakenRow, _taken),
@@ -246,6 +316,10 @@ LISTED: Final[dict[type[Struct], tuple[type[Struct], Callable[[Any], Iterable[St
     Version: (Version, _itself),
     Demo: (Step, lambda answer: answer.steps),
     Error: (Error, _itself),
+    Node: (Node, _itself),
+    Invite: (Invite, _itself),
+    Done: (Done, _itself),
+    Status: (PeerRow, peers),
 }
 """For each answer the shape of its rows, and how they are made. `sql` is missing: its columns are the query's."""
 
@@ -258,5 +332,13 @@ def sections(answer: Struct) -> list[tuple[str | None, type[Struct], Iterable[St
             ("links", LinkRow, _links(answer)),
             ("routes", RouteRow, _routes(answer)),
         ]
+    if isinstance(answer, Verify):
+        feeds = [FeedRow(name, *astuple(feed)) for name, feed in answer.feeds.items()]
+        parts: list[tuple[str | None, type[Struct], list[Struct]]] = [
+            (None, FeedRow, [*feeds]),
+            ("problems and violations", ViolationRow, [*_violations(answer)]),
+            ("invariants", InvariantRow, [*_invariants(answer)]),
+        ]
+        return [part for part in parts if part[2] or part[0] is None]
     shape, rows = LISTED[type(answer)]
     return [(None, shape, rows(answer))]

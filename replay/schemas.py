@@ -15,7 +15,9 @@ import msgspec
 
 from ledger.errors import Refused
 from replay.answers import Answer, At, Blame, Connstatus, Diff, Members, Routes, Stats
+from replay.answers_why import Why
 from replay.listings import LISTED
+from replay.node_answers import Done, Invite, Node, Status
 from replay.receipts import (
     Backup,
     Checkpoint,
@@ -38,8 +40,8 @@ from replay.text import shorten
 ANSWERS: Final[dict[str, type[Answer]]] = {
     answer.__name__.lower(): answer
     for answer in (
-        At, Members, Connstatus, Routes, Diff, Blame, Stats, Verify, Merge, Import, Log, Show, Tail, Export, Backup,
-        Checkpoint, Prove, Keygen, Sql, Version, Demo, Error,
+        At, Members, Connstatus, Routes, Diff, Blame, Why, Stats, Verify, Merge, Import, Log, Show, Tail, Export, Backup,
+        Checkpoint, Prove, Keygen, Sql, Version, Demo, Error, Node, Invite, Done, Status,
     )
 }  # fmt: skip
 """Every answer by its name."""

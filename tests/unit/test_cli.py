@@ -59,6 +59,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+LIVE_ANSWERS = {"node", "invite", "done", "status"}
+LIVE_COMMANDS = {
+    "init", "invite", "status", "leave", "remove", "disconnect", "reconnect", "sethostname", "systemd-unit",
+}  # fmt: skip
+"""Of a running node: what they answer is held against its schema where nodes run (`e2e`)."""
+
+
 def spoken(name: str, tmp_path: Path, place: Path, *more: str) -> Called:
     """One command of SPOKEN, called."""
     return call(*(word.replace("{new}", str(tmp_path)) for word in SPOKEN[name]), *more, folder=place)
@@ -66,8 +73,8 @@ def spoken(name: str, tmp_path: Path, place: Path, *more: str) -> Called:
 
 def test_every_answer_is_spoken() -> None:
     """No answer is without a command here, but the one about failures, and no command without an answer or a reason."""
-    assert set(SPOKEN) == set(ANSWERS) - {"error"}
-    assert set(cli.list_commands(None)) - set(SPOKEN) == {"schema", "completion"}
+    assert set(SPOKEN) == set(ANSWERS) - {"error"} - LIVE_ANSWERS
+    assert set(cli.list_commands(None)) - set(SPOKEN) == {"schema", "completion"} | LIVE_COMMANDS
 
 
 @pytest.mark.parametrize("name", SPOKEN)

@@ -11,6 +11,7 @@ import pytest
 
 from ledger.errors import Refused
 from replay import answers as mesh
+from replay import node_answers as nodes
 from replay import receipts
 from replay.listings import LISTED
 from replay.output import FORMATS, Format, columns, write
@@ -85,6 +86,40 @@ SAMPLES: dict[str, mesh.Answer] = {
     "sql": receipts.Sql(columns=["kind", "count(*)", "at_ns"], rows=[{"kind": "link.lost", "count(*)": 3, "at_ns": 5}]),
     "version": receipts.Version(version="0.1.0", python="3.11.7", sqlite="3.46.0", format=1),
     "demo": receipts.Demo(ok=True, generated=True, ledger=None, steps=[receipts.Step("who is in", "5", "5", ok=True)]),
+    "node": nodes.Node(
+        machine="alpha",
+        hostname="alpha.lab.example",
+        port=22,
+        cluster="lab",
+        incarnation="0" * 64,
+        transport="ssh",
+        dir="/var/lib/meshledger",
+        host_key="ssh-ed25519 AAAA",
+        dial_key="ssh-ed25519 AAAB",
+        ledger_key="ed25519:AA==",
+    ),
+    "invite": nodes.Invite(code="meshledger-1-abc", machine="alpha", expires="2026-11-22T04:00:00Z"),
+    "done": nodes.Done(ask="leave", machine="charlie", by="anna", pos="charlie#9"),
+    "status": nodes.Status(
+        machine="alpha",
+        cluster="lab",
+        incarnation="0" * 64,
+        transport="ccs",
+        addressing="name",
+        hostname=None,
+        software="0.1.0",
+        boot=7,
+        since="2026-11-22T03:00:00Z",
+        at="2026-11-22T04:00:00Z",
+        state="running",
+        position="alpha#12",
+        members={
+            "alpha": nodes.Peer("alpha.lab.example", False, None, None, None, None, None, "alpha#12"),
+            "bravo": nodes.Peer(
+                None, True, "7-1", "dialled", "192.0.2.2", 412, "2026-11-22T03:59:59Z", "bravo#8", route=["alpha", "bravo"]
+            ),
+        },
+    ),
     "error": receipts.Error(error="Refused", message="'noon' names no moment", hint=None, exit_code=2),
 }
 
