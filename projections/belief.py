@@ -27,6 +27,7 @@ from ledger.events import Event
 from ledger.identity import Feed
 from ledger.instants import may_disown
 from projections.cluster import Cluster
+from projections.coverage import covered_at
 from projections.feed_state import FeedState
 from projections.views import View
 
@@ -76,8 +77,28 @@ def believed(
     for feed, state in states.items():
         passed_ns = at_ns - grown.get(feed.id, at_ns - reach_ns - 1)
         clocks[feed] = at_ns if feed == own.feed else state.last_ns + min(max(passed_ns, 0), reach_ns + 1)
-    view = View(own.feed.machine, clocks, dict(lacking))
+    view = View(own.feed, clocks, dict(lacking))
     return Cluster(states, at_ns=at_ns, view=view)
+
+
+def holds(cluster: Cluster) -> bool:
+    """Whether a belief covers its moment: the observer's own feed does."""
+    view = cluster.view
+    state = cluster.states.get(view.own) if view is not None else None
+    return state is not None and covered_at(state, cluster.at_ns, cluster.end_ns(state.feed), cluster.interval_ns)
+
+
+def grown_by(state: FeedState, entry: Entry, refold: Refold) -> FeedState:
+    """`state`, grown in place by the next entry of its feed, which counts from when the entries so far alone make it count; or
+    the fold anew, where the entry sets the clock back behind some of them.
+    """
+    if entry.index <= state.entries:
+        return state
+    if may_disown(entry.event) and entry.at_ns < state.last_ns:
+        return refold(state.feed, entry.index)
+    at_ns = max(entry.at_ns, state.last_ns) if state.entries else entry.at_ns
+    state.apply(entry if entry.effective_ns == at_ns else msgspec.structs.replace(entry, effective_ns=at_ns))
+    return state
 
 
 class Belief:
@@ -190,8 +211,8 @@ class Belief:
         self._advance(feed)
 
     def _forget(self) -> None:
-        """An empty disk: nothing that was known is known."""
-        for known in (self._states, self._stored, self._said, self._kept, self._grown, self._waiting):
+        """An empty disk: nothing that was known is known; what is stored by now came since."""
+        for known in (self._states, self._said, self._kept, self._grown):
             known.clear()
 
     def _advance(self, name: str) -> None:
@@ -214,16 +235,9 @@ class Belief:
         self._states[name] = self._refold(feed, aim)
 
     def _grow(self, state: FeedState, entry: Entry) -> FeedState:
-        """The state after an entry, which counts from when this feed's entries so far alone make it count."""
-        if entry.index <= state.entries:
-            return state
+        """The state after an entry; one that was lent stays as it is."""
         name = state.feed.id
-        if may_disown(entry.event) and entry.at_ns < state.last_ns:
-            self._lent.discard(name)
-            return self._refold(state.feed, entry.index)
         if name in self._lent:
             self._lent.discard(name)
             state = state.copy()
-        at_ns = max(entry.at_ns, state.last_ns) if state.entries else entry.at_ns
-        state.apply(entry if entry.effective_ns == at_ns else msgspec.structs.replace(entry, effective_ns=at_ns))
-        return state
+        return grown_by(state, entry, self._refold)

@@ -19,10 +19,9 @@ import msgspec
 
 from ledger.entry import Entry
 from ledger.identity import Feed
-from projections.monitor import Horizon, Monitor, Rule, Run, Seen, State, Witness
-from projections.operators import PINGS
+from projections.monitor import PINGS, Horizon, Monitor, Rule, Run, Seen, State, Witness
 from projections.pace import Pace
-from projections.past import Key, mark
+from projections.past import Key
 
 Span = Callable[[Pace, int, int], int]
 """A length in ns, given the pace and the effective instants between which it is measured."""
@@ -37,10 +36,11 @@ class Awaited(msgspec.Struct, gc=False, array_like=True):
 
 
 class Awaiting(State):
-    """By feed id and key what is awaited; by feed id a heap of (not due before, index of the trigger, key)."""
+    """By feed id and key what is awaited; by feed id a heap of (not due before, key), and the keys that stand in it."""
 
     open: dict[str, dict[str, Awaited]] = msgspec.field(default_factory=dict)
-    heap: dict[str, list[tuple[int, int, str]]] = msgspec.field(default_factory=dict)
+    heap: dict[str, list[tuple[int, str]]] = msgspec.field(default_factory=dict)
+    queued: dict[str, set[str]] = msgspec.field(default_factory=dict)
 
 
 class Responds(Monitor):
@@ -70,7 +70,7 @@ class Responds(Monitor):
         self.trigger, self.answer, self.within, self.unless = trigger, answer, within, unless
         self.peers, self.what = peers, what
         self.kinds = frozenset(kinds) - PINGS
-        self.pings = bool(PINGS & frozenset(kinds))
+        self.pings = PINGS & frozenset(kinds)
         self._era = (1, 0, 0, 0)
 
     def step(self, entry: Entry, now_ns: int) -> None:
@@ -94,14 +94,27 @@ class Responds(Monitor):
         key = self.trigger(seen)
         if key is None:
             return
-        if isinstance(seen, Run) and answers is not None:
-            self.tally.judged += seen.count - 1
-        waiting = self.state.open.setdefault(feed.id, {})
-        if key not in waiting:
-            found = mark(seen, now_ns, last=answers is not None)
-            awaited = waiting[key] = Awaited(found.now_ns, found.at_ns, found.index)
-            due_ns = found.now_ns + self._length(awaited)
-            heapq.heappush(self.state.heap.setdefault(feed.id, []), (due_ns, found.index, key))
+        name = feed.id
+        waiting = self.state.open.get(name)
+        held = waiting.get(key) if waiting else None
+        if waiting and held is not None and now_ns - held.now_ns > self._length(held):
+            del waiting[key]
+            self._late(feed, key, held)
+        if waiting is None:
+            waiting, self.state.heap[name], self.state.queued[name] = self.state.open.setdefault(name, {}), [], set()
+        if isinstance(seen, Run):
+            if answers is None:
+                if key not in waiting:
+                    waiting[key] = Awaited(seen.begun_ns, seen.first_ns, seen.first)
+            else:
+                self.state.tally.judged += seen.count - 1
+                if key not in waiting:
+                    waiting[key] = Awaited(seen.now_ns, seen.last_ns, seen.last)
+        elif key not in waiting:
+            waiting[key] = Awaited(now_ns, seen.effective_ns, seen.index)
+        if key not in self.state.queued[name]:
+            self.state.queued[name].add(key)
+            heapq.heappush(self.state.heap[name], (waiting[key].now_ns + self._length(waiting[key]), key))
 
     def _length(self, awaited: Awaited) -> int:
         """How long it may take: by the settings in force while it would not be late yet. Settings seldom change, so the answer is
@@ -127,7 +140,7 @@ class Responds(Monitor):
         if now_ns - awaited.now_ns > self._length(awaited):
             self._late(feed, key, awaited)
         elif answered:
-            self.tally.judged += 1
+            self.state.tally.judged += 1
 
     def _late(self, feed: Feed, key: str, awaited: Awaited) -> None:
         if self.peers and self.pace.parted(key, awaited.at_ns, awaited.at_ns + self._length(awaited)):
@@ -140,41 +153,56 @@ class Responds(Monitor):
         heap = self.state.heap.get(feed.id)
         if not heap or heap[0][0] >= now_ns:
             return
-        waiting = self.state.open[feed.id]
+        waiting, queued = self.state.open[feed.id], self.state.queued[feed.id]
         later = []
         while heap and heap[0][0] < now_ns:
-            _due, index, key = heapq.heappop(heap)
+            _due, key = heapq.heappop(heap)
+            queued.discard(key)
             awaited = waiting.get(key)
-            if awaited is None or awaited.index != index:
-                continue  # answered long ago
+            if awaited is None:
+                continue  # answered, and nothing more is awaited
             due_ns = awaited.now_ns + self._length(awaited)
             if due_ns < now_ns:
                 del waiting[key]
                 self._late(feed, key, awaited)
             else:
-                later.append((due_ns, index, key))
+                later.append((due_ns, key))
         for item in later:
+            queued.add(item[1])
             heapq.heappush(heap, item)
+
+    def _all_due(self, feed: Feed, now_ns: int) -> None:
+        """The same without the heap, which looks too late where settings made deadlines shorter."""
+        waiting = self.state.open.get(feed.id, {})
+        for key, awaited in list(waiting.items()):
+            if awaited.now_ns + self._length(awaited) < now_ns:
+                del waiting[key]
+                self._late(feed, key, awaited)
+
+    def _forget(self, feed: Feed) -> int:
+        """Nothing is awaited in a feed any more; returns how much was."""
+        for each in (self.state.heap, self.state.queued):
+            each.pop(feed.id, None)
+        return len(self.state.open.pop(feed.id, ()))
 
     def reset(self, feed: Feed, now_ns: int) -> None:
         """What is late by now is late; the rest is asked no more."""
-        self.tick(feed, now_ns)
-        self.state.open.pop(feed.id, None)
-        self.state.heap.pop(feed.id, None)
+        self._all_due(feed, now_ns)
+        self._forget(feed)
 
     def blind(self, feed: Feed, now_ns: int) -> None:
         """What is late by now is late; of the rest nobody can tell."""
-        self.tick(feed, now_ns)
-        self.tally.uncovered += len(self.state.open.pop(feed.id, ()))
-        self.state.heap.pop(feed.id, None)
+        self._all_due(feed, now_ns)
+        self.tally.uncovered += self._forget(feed)
 
-    def pause(self, feed: Feed, stalled_ns: int) -> None:
-        """The node could not do it while it stood still."""
+    def pause(self, feed: Feed, now_ns: int, stalled_ns: int) -> None:
+        """What was late before is late; the rest the node could not do while it stood still."""
+        self._all_due(feed, now_ns)
         for awaited in self.state.open.get(feed.id, {}).values():
             awaited.now_ns += stalled_ns
 
     def end(self, horizon: Horizon) -> None:
         """What is late by now is late, the rest pending."""
         for feed, now_ns in horizon.now_ns.items():
-            self.tick(feed, now_ns)
+            self._all_due(feed, now_ns)
         self.tally.pending += sum(map(len, self.state.open.values()))

@@ -13,7 +13,7 @@ import msgspec
 
 from ledger import events as ev
 from ledger.entry import Entry
-from projections.monitor import Horizon, Monitor, State
+from projections.monitor import PARTED, Horizon, Monitor, State
 
 LINKS = frozenset({"link.established", "link.lost", "link.failed"})
 LIVES = frozenset({"node.started", "node.stopped"})
@@ -21,7 +21,9 @@ LEAVES = frozenset({"machine.left", "machine.disconnected"})
 
 
 class Half(msgspec.Struct, array_like=True):
-    """One direction: what its observer says, since when, by which position; `lost`: when it stopped standing last."""
+    """One direction: what its observer says (up, down, parted on purpose, unknown), since when, by which position; `lost_ns`:
+    when it stopped standing last.
+    """
 
     state: str = "unknown"
     at_ns: int = 0
@@ -57,7 +59,9 @@ class AcrossFeeds(Monitor):
         event, observer = entry.event, entry.feed.machine
         if isinstance(event, (ev.LinkEstablished, ev.LinkLost, ev.LinkFailed)):
             half = self.state.half(observer, event.peer)
-            said = "up" if isinstance(event, ev.LinkEstablished) else "down"
+            said = "up"
+            if not isinstance(event, ev.LinkEstablished):
+                said = "parted" if event.reason in PARTED else "down"
             if half.state != said:
                 before = Half(half.state, half.at_ns, half.pos, half.lost_ns)
                 if half.state == "up":

@@ -62,7 +62,7 @@ def shipped() -> list[Monitor]:
     found: list[Monitor] = [
         *structural(),
         pings.Gapless(), pings.MonotonicClock(), pings.StepsAreTold(), links.LinkAlternation(), links.RestartEmpties(),
-        links.no_self_link(), fold.members_only(), pings.cadence(), pings.closure(), links.answered_implies_up(),
+        links.NoSelfLink(), fold.members_only(), pings.cadence(), pings.closure(), links.answered_implies_up(),
         pings.silence(), links.lost_is_answered(), links.CapHeals(), DialNeedsAddress(), AddressNeedsReverse(),
         fold.unresolvable_member(), fold.RenameKeepsIdentity(), RenameBeforeUpgrade(), links.flap_bound(), pings.OwnHealth(),
         fold.arrival_independence(), DisplayOrder(), fold.unknown_stays_unknown(), TwoSided(), fold.completeness(),

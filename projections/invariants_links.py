@@ -15,15 +15,13 @@ from ledger import events as ev
 from ledger.entry import Entry
 from projections.deadlines import Responds
 from projections.feed_state import FeedState
-from projections.monitor import Monitor, Rule, Run, Seen, State
-from projections.operators import Alternates, Always, AtMost, Never
+from projections.monitor import PARTED, PINGS, Monitor, Rule, Run, Seen, State
+from projections.operators import Alternates, Always, AtMost
 from projections.pace import Pace
 from projections.past import Key, Mark, Since
 
 ESTABLISHED, LOST, FAILED = "link.established", "link.lost", "link.failed"
 ANSWERED, UNANSWERED = "ping.answered", "ping.failed"
-PARTED = frozenset({"left", "disconnected"})
-"""Reasons that say that a link need not come back."""
 
 
 def about(*kinds: str) -> Key:
@@ -96,7 +94,7 @@ class RestartEmpties(Monitor):
     """A6: the route table is in memory, and so is every link."""
 
     kinds = frozenset({ESTABLISHED, "node.started"})
-    pings = True
+    pings = PINGS
     folds = frozenset({"node.started"})
     state_type: ClassVar[type[State]] = Stood
 
@@ -136,16 +134,31 @@ class RestartEmpties(Monitor):
             self.tally.judged += 1
 
 
-def _with_itself(seen: Seen) -> str | None:
-    peer = seen.peer if isinstance(seen, Run) else getattr(seen.event, "peer", None)
-    return f"{peer} speaks with itself" if peer == seen.feed.machine else None
-
-
-def no_self_link() -> Monitor:
+class NoSelfLink(Monitor):
     """A7."""
-    says = "No machine links to itself or pings itself."
-    kinds = (ESTABLISHED, LOST, FAILED, ANSWERED, UNANSWERED, "ping.heard")
-    return Never(Rule("A7", "no link to oneself", "software", says), _with_itself, kinds=kinds)
+
+    kinds = frozenset({ESTABLISHED, LOST, FAILED, "ping.heard"})
+    pings = PINGS
+
+    def __init__(self) -> None:
+        super().__init__(Rule("A7", "no link to oneself", "software", "No machine links to itself or pings itself."))
+
+    def step(self, entry: Entry, now_ns: int) -> None:
+        """Of whom it speaks."""
+        self._judge(entry, getattr(entry.event, "peer", None), 1)
+
+    def ping(self, run: Run) -> bool:
+        """Whom it pings."""
+        return self._judge(run, run.peer, run.count)
+
+    def _judge(self, seen: Seen, peer: str | None, count: int) -> bool:
+        if peer != seen.feed.machine:
+            self.state.tally.judged += count
+        elif count > 1:
+            return False
+        else:
+            self.violate(seen, f"{peer} speaks with itself")
+        return True
 
 
 def answered_implies_up() -> Monitor:

@@ -68,9 +68,12 @@ class Enrolled(Monitor):
 
 
 class Holding(Roll):
-    """By observer and feed id how many entries of it are held."""
+    """By observer and feed id how many entries of it are held. `doubted`: links after a leave, by machine: (instant, position,
+    what is wrong, position of the leave).
+    """
 
     held: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
+    doubted: dict[str, list[tuple[int, str, str, str]]] = msgspec.field(default_factory=dict)
 
 
 class LeaveIsFinal(Enrolled):
@@ -95,9 +98,26 @@ class LeaveIsFinal(Enrolled):
                 _at_ns, pos, feed, index, writer = self.state.left[gone]
                 if observer in {gone, writer} or self.state.held.get(observer, {}).get(feed, 0) >= index:
                     judged = True
-                    self.violate(entry, f"{gone} had left, and {observer} holds that", (pos,))
+                    what = f"{gone} had left, and {observer} holds that"
+                    self.state.doubted.setdefault(gone, []).append((entry.effective_ns, entry.position, what, pos))
             if not judged and (event.peer in self.state.joins or observer in self.state.joins):
                 self.tally.judged += 1
+
+    def joined(self, machine: str, entry: Entry) -> None:
+        """A link just before it joins anew: that was a clock behind."""
+        self._settle(machine, entry.effective_ns)
+
+    def _settle(self, machine: str, joined_ns: int | None) -> None:
+        for at_ns, pos, what, left in self.state.doubted.pop(machine, ()):
+            if joined_ns is not None and joined_ns - at_ns <= 2 * self.pace.interval_ns(at_ns, at_ns):
+                self.tally.judged += 1
+            else:
+                self.tally.violate(Witness(at_ns, pos, what, (left,)))
+
+    def end(self, horizon: Horizon) -> None:
+        """Whoever did not join anew."""
+        for machine in list(self.state.doubted):
+            self._settle(machine, None)
 
 
 class Strange(Roll):
@@ -247,7 +267,11 @@ class Agreement(Monitor):
                 self.state.joined.remove(event.machine)
                 self.state.wanted.pop(event.machine, None)
             for other in self.state.running:
-                if other not in {observer, event.machine} and other in self.state.joined:
+                if other in {observer, event.machine} or other not in self.state.joined:
+                    continue
+                if self.state.held.get(other, {}).get(entry.feed.id, 0) >= entry.index:
+                    self.tally.judged += 1  # its clock is behind
+                else:
                     wanted = self.state.wanted.setdefault(other, [])
                     wanted.append((entry.feed.id, entry.index, entry.effective_ns, entry.position))
             if isinstance(event, ev.MachineJoined) and event.machine not in self.state.joined:

@@ -30,11 +30,12 @@ class Answered(msgspec.Struct, array_like=True):
 
 
 class Known(State):
-    """`names`: by machine its host name; `addressing`: by machine how it is addressed; `lookups`: by observer and
-    `"forward NAME"` or `"reverse ADDRESS"`; `first`: what was seen first, and where.
+    """`names`: by machine its host name; `borne`: all it ever bore; `addressing`: by machine how it is addressed; `lookups`: by
+    observer and `"forward NAME"` or `"reverse ADDRESS"`; `first`: what was seen first, and where.
     """
 
     names: dict[str, str] = msgspec.field(default_factory=dict)
+    borne: dict[str, list[str]] = msgspec.field(default_factory=dict)
     addressing: dict[str, str] = msgspec.field(default_factory=dict)
     lookups: dict[str, dict[str, Answered]] = msgspec.field(default_factory=dict)
     first: dict[str, str] = msgspec.field(default_factory=dict)
@@ -52,15 +53,21 @@ class Named(Monitor):
         event, observer = entry.event, entry.feed.machine
         if isinstance(event, ev.MachineJoined):
             if event.hostname is not None:
-                self.state.names[event.machine] = event.hostname
+                self._named(event.machine, event.hostname)
             self.state.addressing[event.machine] = event.addressing
         elif isinstance(event, ev.HostnameChanged):
-            self.state.names[observer] = event.new
+            self._named(observer, event.new)
         elif isinstance(event, (ev.NameResolved, ev.NameFailed)):
             failed = isinstance(event, ev.NameFailed) or event.outcome != "answered"
             found = Answered(failed, event.outcome, event.answers, entry.position)
             self.remember(observer, f"{event.direction} {event.name}", found)
         self.judge(entry)
+
+    def _named(self, machine: str, name: str) -> None:
+        self.state.names[machine] = name
+        borne = self.state.borne.setdefault(machine, [])
+        if name not in borne:
+            borne.append(name)
 
     def remember(self, observer: str, name: str, found: Answered) -> None:
         """A look-up of an observer."""
@@ -87,22 +94,25 @@ class DialNeedsAddress(Named):
         super().__init__(Rule("A15", "a dial needs an address", "mesh", says))
 
     def judge(self, entry: Entry) -> None:
-        """A link that was dialled, against the dialler's last look-up of the peer's host name."""
+        """A link that was dialled, against the dialler's last look-ups of the host names that the peer bears or bore: whose
+        clock is ahead may use a name that is not shown yet.
+        """
         event = entry.event
         if not isinstance(event, ev.LinkEstablished) or event.side != "dialled" or event.address is None:
             return
-        name = self.state.names.get(event.peer)
         if self.state.addressing.get(event.peer) == "address":
             return
-        found = self.state.lookups.get(entry.feed.machine, {}).get(f"forward {name}")
-        if name is None or found is None:
+        lookups, host = self.state.lookups.get(entry.feed.machine, {}), host_of(event.address)
+        found = [lookups[key] for name in self.state.borne.get(event.peer, ()) if (key := f"forward {name}") in lookups]
+        name = self.state.names.get(event.peer)
+        if not found:
             self.tally.uncovered += 1
-        elif found.failed:
-            self.violate(entry, f"{name} gave nothing to dial ({found.outcome})", (found.pos,))
-        elif host_of(event.address) not in {host_of(each) for each in found.answers}:
-            self.violate(entry, f"{event.address} is no address that {name} gave", (found.pos,))
-        else:
+        elif any(host in {host_of(answer) for answer in each.answers} for each in found if not each.failed):
             self.tally.judged += 1
+        elif all(each.failed for each in found):
+            self.violate(entry, f"{name} gave nothing to dial ({found[-1].outcome})", (found[-1].pos,))
+        else:
+            self.violate(entry, f"{event.address} is no address that {name} gave", (found[-1].pos,))
 
 
 class AddressNeedsReverse(Named):

@@ -169,7 +169,7 @@ class Witnessed(AcrossFeeds):
                     break
                 if half.state == "down":
                     down.append(half.pos)
-        if not up and len(down) > 1:
+        if not up and len(down) > 1 and machine in self.state.running:
             self.state.felled.setdefault(machine, (at_ns, sorted(down)))
         else:
             self._close(machine, at_ns)

@@ -92,7 +92,13 @@ class _Clocked(Monitor):
 
     def clock(self, feed: Feed, first: int, walls: list[int], monos: list[int | None], boots: list[int | None]) -> None:
         """Entry by entry, unless all of them are as they should be."""
-        held = self.state.feeds.setdefault(feed.id, Timed())
+        held = self.state.feeds.get(feed.id)
+        if held is None:
+            held = self.state.feeds[feed.id] = Timed()
+        if held.boot is None and boots.count(None) == len(boots):
+            held.running = held.running or held.begun
+            held.wall, held.mono, held.begun, held.by_ns, held.known = walls[-1], monos[-1], False, None, True
+            return
         if len(walls) > 1 and held.known and not held.begun and held.by_ns is None:
             whole = self.whole(held, walls, monos, boots)
             if whole is not None:
@@ -225,7 +231,7 @@ class OwnHealth(Monitor):
     """A21: who stood still must not blame others for it."""
 
     kinds = frozenset({"node.stalled", LOST})
-    pings = True
+    pings = frozenset({UNANSWERED})
     state_type: ClassVar[type[State]] = Suspect
 
     def __init__(self) -> None:

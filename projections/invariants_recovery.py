@@ -14,7 +14,7 @@ import msgspec
 from ledger import events as ev
 from ledger.entry import Entry
 from projections.halves import AcrossFeeds, Half, Halves, ends_by_machine
-from projections.monitor import Horizon, Rule, State, Witness
+from projections.monitor import PARTED, Horizon, Rule, State, Witness
 
 
 class CrashIsSeen(AcrossFeeds):
@@ -48,7 +48,7 @@ class CrashIsSeen(AcrossFeeds):
                 self._unseen(other, silent, half, pos)
             elif pending:
                 self.tally.pending += 1
-        elif half.state == "down" and half.lost_ns > since_ns:
+        elif half.state in {"down", "parted"} and half.lost_ns > since_ns:
             if half.lost_ns > due_ns:
                 self._unseen(other, silent, half, pos)
             else:
@@ -97,12 +97,12 @@ class NobodyGivesUp(AcrossFeeds):
         """A loss begins it, any other link entry of either side ends it, and a failed dial begins it anew."""
         pair = f"{min(observer, peer)}={max(observer, peer)}"
         both = observer in self.state.running and peer in self.state.running
-        if isinstance(entry.event, ev.LinkLost) and entry.event.reason not in {"left", "disconnected"} and both:
+        if isinstance(entry.event, ev.LinkLost) and entry.event.reason not in PARTED and both:
             self.state.idle.setdefault(pair, (entry.effective_ns, entry.position))
             return
         self._close(pair, entry.effective_ns)
         there = self.state.half(peer, observer)
-        if isinstance(entry.event, ev.LinkFailed) and there.state != "up" and entry.event.reason not in {"left", "disconnected"}:
+        if isinstance(entry.event, ev.LinkFailed) and there.state != "up" and entry.event.reason not in PARTED:
             self.state.idle[pair] = entry.effective_ns, entry.position
 
     def _close(self, pair: str, until_ns: int, *, pending: bool = False, blind: bool = False) -> None:

@@ -29,6 +29,9 @@ from projections.pace import Pace
 
 Severity = Literal["log", "software", "mesh", "coverage"]
 Outcome = Literal["holds", "violated", "pending", "vacuous", "not covered"]
+PARTED: Final = frozenset({"left", "disconnected", "not-a-member"})
+"""Reasons that say that a link need not come back."""
+PINGS: Final = frozenset({"ping.answered", "ping.failed"})
 SEVERITIES: Final[tuple[Severity, ...]] = ("log", "software", "mesh", "coverage")
 """The gravest first."""
 WITNESSES_MAX: Final = 20
@@ -176,15 +179,15 @@ class State(msgspec.Struct):
 
 
 class Monitor:
-    """Watches entries and judges one rule. What it wants to see it says in the class: `kinds` of control entries, `pings`,
-    `clocks`, the fold after entries of the kinds `folds` (with the fold before, if `compares`). `mesh`: it looks across
-    feeds, and wants control entries of all of them in display order.
+    """Watches entries and judges one rule. What it wants to see it says in the class: `kinds` of control entries, `pings` (of
+    which of the two kinds), `clocks`, the fold after entries of the kinds `folds` (with the fold before, if `compares`).
+    `mesh`: it looks across feeds, and wants control entries of all of them in display order.
 
     Write one by taking an operator (`operators`), or by a class of your own with a `State`.
     """
 
     kinds: frozenset[str] = frozenset()
-    pings: bool = False
+    pings: frozenset[str] = frozenset()
     clocks: bool = False
     folds: frozenset[str] = frozenset()
     compares: bool = False
@@ -223,8 +226,8 @@ class Monitor:
     def blind(self, feed: Feed, now_ns: int) -> None:
         """An entry of an unknown kind: what was awaited may have been in it."""
 
-    def pause(self, feed: Feed, stalled_ns: int) -> None:
-        """The node missed its own timers for so long."""
+    def pause(self, feed: Feed, now_ns: int, stalled_ns: int) -> None:
+        """The node missed its own timers for so long; `now_ns` is the feed time of the entry before the one that says so."""
 
     def tick(self, feed: Feed, now_ns: int) -> None:
         """Feed time is `now_ns`: deadlines before it have passed."""

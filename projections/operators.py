@@ -16,11 +16,9 @@ import msgspec
 
 from ledger.entry import Entry
 from ledger.identity import Feed
-from projections.monitor import Monitor, Rule, Run, Seen, State
+from projections.monitor import PINGS, Monitor, Rule, Run, Seen, State
 from projections.pace import Pace
 from projections.past import Condition, Key, Mark, Marks, mark
-
-PINGS: Final = frozenset({"ping.answered", "ping.failed"})
 
 
 class Asking(State):
@@ -53,7 +51,7 @@ class Always(Monitor):
         super().__init__(rule)
         self.when, self.ok, self.past, self.forgets, self.grounded = when, ok, list(past), forgets, grounded
         self.kinds = frozenset(kinds) - PINGS
-        self.pings = bool(PINGS & frozenset(kinds))
+        self.pings = PINGS & frozenset(kinds)
         self._share()
 
     def _share(self) -> None:
@@ -137,7 +135,7 @@ class Monotone(Monitor):
         super().__init__(rule)
         self.key, self.value, self.stride = key, value, step
         self.kinds = frozenset(kinds) - PINGS
-        self.pings = bool(PINGS & frozenset(kinds))
+        self.pings = PINGS & frozenset(kinds)
 
     def step(self, entry: Entry, now_ns: int) -> None:
         """Compare with the one before."""
@@ -223,6 +221,10 @@ class Alternates(Monitor):
         self.state.marks.pop(feed.id, None)
 
 
+KEPT_MAX: Final = 255
+"""So many places are kept in case the settings allow more later."""
+
+
 class Recent(State):
     """By feed id and key the last places, and whether too many were told of already."""
 
@@ -254,14 +256,15 @@ class AtMost(Monitor):
         held.append(mark(entry, now_ns))
         if per_ns:
             held[:] = [each for each in held if now_ns - each.now_ns < per_ns]
-        del held[: -count - 1]
+        del held[: -max(count, KEPT_MAX) - 1]
         if not per_ns or len(held) <= count:
             self.tally.judged += 1
             if key in told:
                 told.remove(key)
         elif key not in told:
             told.append(key)
-            self.violate(entry, f"{key}: more than {count} times", tuple(entry.feed.at(each.index) for each in held[:-1]))
+            before = tuple(entry.feed.at(each.index) for each in held[-count - 1 : -1])
+            self.violate(entry, f"{key}: more than {count} times", before)
 
     def blind(self, feed: Feed, now_ns: int) -> None:
         """Counting begins anew."""
@@ -275,7 +278,7 @@ class Sometimes(Monitor):
         super().__init__(rule)
         self.what = what
         self.kinds = frozenset(kinds) - PINGS
-        self.pings = bool(PINGS & frozenset(kinds))
+        self.pings = PINGS & frozenset(kinds)
 
     def step(self, entry: Entry, now_ns: int) -> None:
         """Count it."""

@@ -25,21 +25,13 @@ from ledger.events import KINDS
 from ledger.identity import Feed
 from projections.cluster import Cluster
 from projections.feed_state import FeedState
-from projections.monitor import Horizon, Monitor, Run, Verdict
-from projections.operators import PINGS
+from projections.monitor import PINGS, Horizon, Monitor, Run, Verdict
 from projections.pace import Pace
 
 OPAQUE: Final = "?"
 """The kind under which monitors ask for entries of unknown kinds."""
-APART: Final = frozenset(
-    {
-        "feed.opened", "settings.changed", "machine.joined", "machine.left", "hostname.changed", "node.started", "node.stopped",
-        "node.stalled", "clock.stepped",
-    }
-)  # fmt: skip
-"""Kinds that concern more than one peer, or the fold as a whole: records that hold one are told entry by entry."""
-
-
+APART: Final = frozenset({"hostname.changed", "node.started", "node.stopped", "node.stalled", "clock.stepped"})
+"""Kinds that concern a feed's links or clocks as a whole: records that hold one are told entry by entry."""
 _TICK: Final = 16
 """Deadlines are looked at after so many pings, and after every control entry."""
 
@@ -53,17 +45,23 @@ class Course(msgspec.Struct):
     boot: int | None = None
     mono_ns: int = 0
     anchor_ns: int = 0
+    begun: bool = False
 
     def time(self, at_ns: int, boot: int | None, mono_ns: int | None) -> int:
         """The feed time of an entry that comes next: it goes on by the monotonic clock of one boot, else by instants."""
-        if not self.state.entries:
+        if not self.begun:
             return self.now_ns
         if boot is not None and mono_ns is not None and boot == self.boot:
             return max(self.now_ns, self.anchor_ns + mono_ns - self.mono_ns)
         return self.now_ns + at_ns - self.at_ns
 
+    def begin(self, at_ns: int, boot: int | None, mono_ns: int | None) -> None:
+        """Reckon from the first entry on."""
+        self.go(self.now_ns, at_ns, boot, mono_ns)
+
     def go(self, now_ns: int, at_ns: int, boot: int | None, mono_ns: int | None) -> None:
         """Take that entry in."""
+        self.begun = True
         if boot is None or mono_ns is None:
             self.boot = None
         elif boot != self.boot:
@@ -98,7 +96,8 @@ class Watch:
         self.lookers = {kind: [m for m in self.monitors if m.mesh and kind in m.kinds] for kind in kinds}
         self.folders = {kind: [m for m in own if kind in m.folds] for kind in kinds}
         self.compared = {kind for kind in kinds if any(m.compares for m in self.folders[kind])}
-        self.pingers = [m for m in own if m.pings]
+        self.answers = [m for m in own if "ping.answered" in m.pings]
+        self.failures = [m for m in own if "ping.failed" in m.pings]
         self.clockers = [m for m in own if m.clocks]
         self.waiting = [m for m in own if _overrides(m, "tick")]
         self.resetting = [m for m in own if _overrides(m, "reset")]
@@ -130,7 +129,7 @@ class Watch:
         now_ns = course.time(entry.effective_ns, entry.boot, entry.mono_ns)
         if isinstance(event, (ev.PingAnswered, ev.PingFailed)):
             run = Run.of(entry, event, now_ns)
-            for monitor in self.pingers:
+            for monitor in self.answers if run.reason is None else self.failures:
                 monitor.ping(run)
             kind = event.kind
         else:
@@ -162,7 +161,7 @@ class Watch:
                 monitor.reset(feed, course.now_ns)
         elif isinstance(event, ev.NodeStalled):
             for monitor in self.paused:
-                monitor.pause(feed, event.stalled_ms * 1_000_000)
+                monitor.pause(feed, course.now_ns, event.stalled_ms * 1_000_000)
         elif self.learning and kind in Pace.KINDS:
             self.pace.learn(entry)
         for monitor in self.steppers[kind]:
@@ -204,7 +203,7 @@ class Watch:
                 self.control(course, each, course.time(each.effective_ns, each.boot, each.mono_ns))
                 continue
             run, pings = each
-            for monitor in self.pingers:
+            for monitor in self.answers if run.reason is None else self.failures:
                 if not monitor.ping(run):
                     for ping in pings():
                         now_ns = course.time(ping.effective_ns, ping.boot, ping.mono_ns)

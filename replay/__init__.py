@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from replay.blame import blame
     from replay.check import verify
     from replay.diff import diff
+    from replay.disagreements import disagreements
     from replay.export import backup, export
     from replay.history import History
+    from replay.intervals import first_violation, intervals
+    from replay.judged import bisect
+    from replay.judging import judge
     from replay.merge import merge
     from replay.moments import parse_moment
     from replay.stats import stats
@@ -25,9 +29,14 @@ _ROOMS = {
     "History": "history",
     "Union": "union",
     "backup": "export",
+    "bisect": "judged",
     "blame": "blame",
     "diff": "diff",
+    "disagreements": "disagreements",
     "export": "export",
+    "first_violation": "intervals",
+    "intervals": "intervals",
+    "judge": "judging",
     "merge": "merge",
     "parse_moment": "moments",
     "stats": "stats",
@@ -35,7 +44,10 @@ _ROOMS = {
     "why": "why",
 }
 
-__all__ = ["History", "Union", "backup", "blame", "diff", "export", "merge", "parse_moment", "stats", "verify", "why"]
+__all__ = [
+    "History", "Union", "backup", "bisect", "blame", "diff", "disagreements", "export", "first_violation", "intervals", "judge",
+    "merge", "parse_moment", "stats", "verify", "why",
+]  # fmt: skip
 
 
 class _Face(ModuleType):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ledger.node.config import Config, NodeDir
-    from replay.node_answers import Node
+    from replay.answers_node import Node
 
 _SSHD_KEY: Final = "/etc/ssh/ssh_host_ed25519_key.pub"
 _PORTS: Final = {"ssh": 22, "ccs": 2222}
@@ -127,8 +127,8 @@ def _public(path: Path) -> str:
 
 def made(folder: NodeDir) -> Node:
     """What was made, as its ledger says it."""
+    from replay.answers_node import Node
     from replay.history import History
-    from replay.node_answers import Node
 
     config = folder.config()
     with History.open(folder.ledger) as history:
@@ -139,6 +139,43 @@ def made(folder: NodeDir) -> Node:
         incarnation=cluster.incarnation or "", transport=cluster.transport or "", dir=str(folder.path),
         host_key=own.host_key or "", dial_key=own.dial_key or "", ledger_key=own.ledger_key or "",
     )  # fmt: skip
+
+
+@click.command("join", cls=Command)
+@click.argument("code")
+@_own
+@click.pass_obj
+def join_(
+    asked: Asked, /, *, code: str, machine: str | None, hostname: str | None, listen: str, port: int | None,
+    account: str | None, sshd_host_key: str | None, dns: tuple[str, ...],
+) -> int:  # fmt: skip
+    """Join the cluster that CODE names, as `meshledger invite` printed it on a member.
+
+    This machine's names are looked up first, and what is wrong is said; then the member is dialled, which must answer with
+    the host key that the code names. What is taken in is the whole record of the cluster, each feed under its origin's word.
+
+    For example:
+      meshledger join meshledger-1-k5d… --hostname bravo.lab.example --account mesh
+      meshledger join "$(cat code)" --machine bravo --dir /var/lib/meshledger
+    """
+    import asyncio
+
+    from ledger.node.config import NodeDir
+    from ledger.node.invites import parse_code
+    from ledger.node.joining import join
+
+    parsed = parse_code(code)
+    config, main_name = configured(
+        parsed.transport, machine=machine, hostname=hostname, listen=listen, port=port, account=account, sshd=sshd_host_key,
+        dns=dns,
+    )  # fmt: skip
+    folder = NodeDir.make(asked.folder)
+    if not folder.file("ledger_key").exists():
+        folder.make_keys(host=parsed.transport == "ccs")
+    asyncio.run(join(parsed, folder, config, hostname=main_name, port=config.port, clock=time.time_ns))
+    asked.answer(made(folder))
+    asked.say("next: `meshledger run` here")
+    return 0
 
 
 @click.command("systemd-unit", cls=Command)

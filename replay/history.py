@@ -69,14 +69,18 @@ class History:
 
     def start_ns(self) -> int:
         """The earliest effective instant of all feeds. Raises NotCovered if there is no entry."""
-        found = [entry.effective_ns for feed in self.feeds for entry in self.entries(feed, 0, 1)]
+        found = [entry.effective_ns for feed in self._speaking() for entry in self.entries(feed, 0, 1)]
         if not found:
             raise NotCovered("these ledgers hold no entry", hint="import or merge something first")
         return min(found)
 
     def end_ns(self) -> int:
         """The latest effective instant of all feeds."""
-        return max((self.feed_end_ns(feed) for feed in self.feeds), default=0)
+        return max((self.feed_end_ns(feed) for feed in self._speaking()), default=0)
+
+    def _speaking(self) -> list[Feed]:
+        """The feeds that a mesh is made of: those of notes neither begin nor end it, unless there is nothing else."""
+        return [feed for feed in self.feeds if not feed.notes] or self.feeds
 
     def feed_end_ns(self, feed: Feed) -> int:
         """The effective instant of a feed's last entry."""
@@ -112,6 +116,8 @@ class History:
         ends: dict[Feed, int] = {}
         resumed: list[Feed] = []
         for feed in self.feeds:
+            if feed.notes:
+                continue
             state = self.state(feed, at_ns)
             if state.entries:
                 states[feed] = state

@@ -106,10 +106,13 @@ class _Judging:
 
     def _record(self, reader: FeedReader, record: RecordRow, timeline: Timeline, rank: int) -> Iterator[Look]:
         course = self.watch.course(reader.feed)
-        if course.state.entries and record.steady and not timeline.stretches:
+        if record.steady and not timeline.stretches:
             controls = reader.controls_of(record)
             if all(entry.event.__class__ is not Opaque and entry.event.kind not in APART for entry in controls):
                 sealed = _Sealed(reader, record, controls, course)
+                if not course.begun:
+                    course.begin(sealed.walls[0], sealed.boot, sealed.monos[0])
+                    sealed = _Sealed(reader, record, controls, course)
                 if sealed.even:
                     yield from self._sealed(sealed, rank)
                     return

@@ -211,6 +211,18 @@ class Keygen(Answer, frozen=True, kw_only=True, tag="meshledger.keygen/1"):
     public_key: str
 
 
+class Note(Answer, frozen=True, kw_only=True, tag="meshledger.note/1"):
+    """`note`: where it stands, in which file, of which moment; `new` false: it stood there already, word for word."""
+
+    file: str
+    pos: Pos
+    at: Instant
+    mark: str | None
+    by: str | None
+    text: str
+    new: bool
+
+
 class Sql(Answer, frozen=True, kw_only=True, tag="meshledger.sql/1"):
     """`sql`: the rows, each an object with the columns of the query."""
 

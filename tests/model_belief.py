@@ -30,7 +30,7 @@ def known_of_own(feeds, machine, moment):
             cut = sum(line.effective_ns <= moment for line in Model(feeds).lines[feed])
             if cut:
                 begun.append((feed, cut))
-        begun = [(feed, len(feeds[feed])) for feed, _cut in begun[:-1]] + begun[-1:]
+        begun = [(feed, len(feeds[feed])) for feed in own if begun and feed < begun[-1][0]] + begun[-1:]
     known = []
     for feed, count in begun:
         first = feeds[feed][0][3]

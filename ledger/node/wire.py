@@ -159,7 +159,7 @@ class Command(Wire, frozen=True, tag="command"):
     id: Annotated[str, Meta(max_length=64)]
     origin: Machine
     target: Machine
-    expires_ns: Count
+    expires_ns: Annotated[int, Meta(ge=0, le=2**62)]
     body: Said
     signature: Digest
     visited: Annotated[tuple[Machine, ...], Meta(max_length=64)] = ()

@@ -9,8 +9,6 @@ from model_belief import belief, known_of_own, own_feeds
 from properties.test_states import printed
 from recorded import keepable, on_disk
 
-from ledger import events as ev
-from ledger.entry import Observed
 from ledger.errors import NotCovered
 from ledger.identity import Feed
 from ledger.testing import History, entries, histories
@@ -88,19 +86,17 @@ def kept_up(history: History, opened: object, machine: str, data: st.DataObject)
         logs[entry.feed].append(entry)
     done = dict.fromkeys((feed for feed in history if feed not in own), 0)
     by_id = {feed.id: feed for feed in history}
-    twin = None
+    twin, until = None, 0
     for place, feed in enumerate(own):
         if twin is None:
             twin = Belief(feed, opened.prefix)
         else:
             twin.begin(feed)
-            done[own[place - 1]] = 0 if opening_of(history[feed]) == "new" else known_of_own(feeds, machine, (feed, 1))[-2][1]
-        if opening_of(history[feed]) == "new":
-            done = dict.fromkeys(done, 0)
+            done[own[place - 1]] = until
         until = len(logs[feed])
         if place + 1 < len(own):
             before = known_of_own(feeds, machine, (own[place + 1], 1))
-            until = before[-2][1] if len(before) > 1 else until
+            until = before[-2][1] if len(before) > 1 else until  # what it lost is stored no more
         for entry in logs[feed][:until]:
             told = stated(entry.event)
             if told is not None and by_id.get(told[0]) in done:
@@ -109,10 +105,6 @@ def kept_up(history: History, opened: object, machine: str, data: st.DataObject)
             if entry.index % 3 == 0 or entry.index == until:
                 expected = opened.belief(machine, feed.at(entry.index))
                 assert twin.at(entry.effective_ns) == expected
-
-
-def opening_of(log: list[Observed]) -> str | None:
-    return log[0].event.why if log and isinstance(log[0].event, ev.FeedOpened) else None
 
 
 def catch_up(twin: Belief, logs: dict, done: dict, feed: Feed, until: int) -> None:
