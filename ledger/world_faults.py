@@ -270,9 +270,14 @@ def reverse_timeout(stage: Stage, actor: Machine, _peer: Machine, amount: int) -
 
 
 def host_key_mismatch(stage: Stage, actor: Machine, _peer: Machine, amount: int) -> None:
-    """The actor comes up with other keys than those that membership names, as from an old image."""
+    """The actor comes up with other keys than those that membership names, as from an old image: who dials it sees another
+    host key, and whom it dials refuses its own.
+    """
     span_ns = lasting_ns(stage, amount)
-    plant(stage, "host-key-mismatch", (actor,), stage.now_ns + span_ns, cause="host-key-mismatch", wires=around(stage, actor))
+    until_ns, here_out = stage.now_ns + span_ns, tuple(wire for wire in around(stage, actor) if wire[0] == actor.name)
+    here_in = tuple(wire for wire in around(stage, actor) if wire[1] == actor.name)
+    plant(stage, "host-key-mismatch", (actor,), until_ns, cause="host-key-mismatch", wires=here_in)
+    plant(stage, "host-key-mismatch", (actor,), until_ns, cause="auth-failed", wires=here_out)
     right = actor.keys
     _reborn(stage, actor, keys={**right, "host": right["host"] + "old", "dial": right["dial"] + "old"})
     stage.after(span_ns, None, _reborn, actor, right)

@@ -89,7 +89,8 @@ class Stage:
 
     def __init__(
         self, names: Sequence[str], start_ns: int, dice: Dice, truth: Truth, *,
-        keyed: bool, addressing: ev.Addressing, transport: ev.Transport, salt: str, regard: Callable[[Stage, Machine], None],
+        keyed: bool, addressing: ev.Addressing, transport: ev.Transport, salt: str, spread_ms: int,
+        regard: Callable[[Stage, Machine], None],
     ) -> None:  # fmt: skip
         """`regard`: what a machine does when who is in has changed for it."""
         self.now_ns = self.start_ns = start_ns
@@ -113,7 +114,9 @@ class Stage:
             hostname = f"{name}.lab.example" if addressing == "name" else address
             machine = Machine(name, address, hostname, feed, transport, keys[name])
             self.machines[name] = self.by_feed[feed.id] = machine
-            truth.clocks[name].values[0] = Clock(start_ns, dice.between(-SECOND_NS // 2, SECOND_NS // 2), dice.between(-20, 20))
+            truth.clocks[name].values[0] = Clock(
+                start_ns, dice.between(-spread_ms * 1_000_000, spread_ms * 1_000_000), dice.between(-20, 20)
+            )
             self.publish(hostname, address)
             self.publish_reverse(address, f"{name}.lab.example")
 
@@ -205,7 +208,7 @@ class Stage:
         self.learn(machine, [act for act in origin.acts if before < act.index <= upto])
         for name in machine.links:
             peer = self.machines[name]
-            if peer is not origin and peer.held.get(feed.id, 0) < upto and self.passes(machine, peer):
+            if peer is not origin and peer.running and peer.held.get(feed.id, 0) < upto and self.passes(machine, peer):
                 self.after(self.latency_ns(), peer, Stage.deliver, peer, feed, upto)
 
     def sync(self, machine: Machine, peer: Machine) -> None:
@@ -254,7 +257,7 @@ def _push(stage: Stage, machine: Machine) -> None:
     upto = len(machine.log)
     for name in machine.links:
         peer = stage.machines[name]
-        if stage.passes(machine, peer) and machine.name in peer.links:
+        if peer.running and machine.name in peer.links and stage.passes(machine, peer):
             stage.after(stage.latency_ns(), peer, Stage.deliver, peer, machine.feed, upto)
 
 

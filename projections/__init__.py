@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from projections.belief import Belief, believed
 from projections.cluster import Cluster
+from projections.conditions import CONDITIONS, Condition, Exhibit, Judgement
 from projections.coverage import Pause, covered_at, covered_spans
+from projections.expression import expression
 from projections.feed_state import FeedState
 from projections.health import articulation, asymmetric, gaps, islands, shared_hostnames, strangers, twins
 from projections.links import LinkState, link_at
@@ -23,7 +25,7 @@ from projections.views import Coverage, LastPing, LinkView, MachineView, View
 if TYPE_CHECKING:
     from projections.deadlines import Responds
     from projections.invariants import shipped
-    from projections.monitor import Horizon, Monitor, Rule, Run, State, Verdict, Witness
+    from projections.monitor import Exhibit, Horizon, Monitor, Rule, Run, State, Verdict
     from projections.operators import Alternates, Always, AtMost, Monotone, Never, Sometimes
     from projections.pace import Pace
     from projections.past import Historically, Once, Since
@@ -48,20 +50,24 @@ _ROOMS = {
     "State": "monitor",
     "Verdict": "monitor",
     "Watch": "watch",
-    "Witness": "monitor",
+    "Exhibit": "monitor",
     "shipped": "invariants",
 }
 
 __all__ = [
+    "CONDITIONS",
     "Alternates",
     "Always",
     "AtMost",
     "Belief",
     "Cluster",
+    "Condition",
     "Coverage",
+    "Exhibit",
     "FeedState",
     "Historically",
     "Horizon",
+    "Judgement",
     "LastPing",
     "LinkState",
     "LinkView",
@@ -87,12 +93,12 @@ __all__ = [
     "Verdict",
     "View",
     "Watch",
-    "Witness",
     "articulation",
     "asymmetric",
     "believed",
     "covered_at",
     "covered_spans",
+    "expression",
     "fold",
     "gaps",
     "islands",

@@ -3,9 +3,9 @@
 A link that is down has a reason that its observer wrote down, and that reason is often a symptom: who lost a dead machine says
 `timeout`, and so does who lost everybody. What others saw tells these apart. Islands are what links hold together that are
 up in either direction. A machine that is an island by itself, with links down to two others or more, is *isolated* if its
-own feed goes on and says that it lost them, and *down* if it says nothing. Two islands of several machines each, of which two
-observers or more saw links between them down and nobody one up, are a *partition*. One link alone accuses nobody but
-itself (several sources before a suspicion: Suresh et al., "Stable and Consistent Membership at Scale with Rapid", ATC 2018).
+own feed goes on and says that it lost them, and *down* if it says nothing. Two islands between which links of two machines
+or more of either are down, and none is up, are a *partition*. One link alone accuses nobody but itself (several sources before
+a suspicion: Suresh et al., "Stable and Consistent Membership at Scale with Rapid", USENIX ATC 2018).
 
 Only feeds that cover the moment count; what is unknown accuses and acquits nobody. Pure: a cluster in, a suspicion out.
 """
@@ -78,8 +78,8 @@ def suspicion(cluster: Cluster, a: str, b: str) -> Suspicion | None:
         return Suspicion("observer-isolated" if own else "target-down", first, ((first,),), tuple(down))
     sides = islands[a], islands[b]
     across = [pair for one in sides[0] for other in sides[1] for pair in ((one, other), (other, one)) if seen[pair] == "down"]
-    observers, peers = {pair[0] for pair in across}, {pair[1] for pair in across}
-    if min(map(len, sides)) > 1 and min(len(observers), len(peers)) >= WITNESSES:
+    ends = {name for pair in across for name in pair}
+    if all(len(ends & set(side)) >= WITNESSES for side in sides):
         across.sort(key=lambda pair: (_far(pair, a, b), pair))
         return Suspicion("partition", None, sides, tuple(across), tuple(up))
     return None

@@ -18,16 +18,20 @@ from projections.acts import Plan, Removal
 from projections.suspects import WITNESSES, Suspicion, matrix, suspicion
 from projections.views import Pair
 from replay.authors import Place
-from replay.cases import Case, Finding
+from replay.cases import TELLING, Case, Finding
 from replay.roots import rooted
 
-TELLING: Final = frozenset({
-    "connection-limit", "auth-failed", "host-key-mismatch", "not-a-member", "name-unresolvable", "name-points-elsewhere",
-    "reverse-timeout", "reverse-missing", "disconnected", "left", "transport-mismatch", "version-mismatch", "protocol-error",
-})  # fmt: skip
-"""Reasons that say what is wrong. All others say only that nothing came back."""
 _PASSING: Final = frozenset({"left", "disconnected"})
 """Of these only the last word counts: the next dial may have another."""
+_CONSEQUENT: Final = {
+    "host-key-mismatch": 1,
+    "auth-failed": 2,
+    "protocol-error": 3,
+    "not-a-member": 3,
+    "left": 4,
+    "disconnected": 4,
+}
+"""Reasons that one end gives for what the other end may know better: the less, the more it explains."""
 _WEAK: Final = frozenset({"closed", "reset", "no-route", "unknown"})
 """What an end says when the other one hung up, or when nothing was tried."""
 
@@ -81,12 +85,17 @@ def _planned(case: Case) -> Finding | None:
 
 
 def _told(case: Case) -> Finding | None:
-    for pair in case.both:
-        said = _said(case, pair)
-        for number, (reason, place) in enumerate(said):
-            if reason in TELLING and not (number and reason in _PASSING):
-                return rooted(case, pair, reason, place)
-    return None
+    """Of all that the two ends were told what explains the rest: who hears that a key is no member's may have another name's."""
+    told = [
+        (_CONSEQUENT.get(reason, 0), order, reason, pair, place)
+        for order, pair in enumerate(case.both)
+        for number, (reason, place) in enumerate(_said(case, pair))
+        if reason in TELLING and not (number and reason in _PASSING)
+    ]
+    if not told:
+        return None
+    _weight, _order, reason, pair, place = min(told, key=lambda each: each[:2])
+    return rooted(case, pair, reason, place)
 
 
 def _said(case: Case, pair: Pair) -> list[tuple[str, Place]]:
@@ -131,8 +140,10 @@ def _off(case: Case, name: str, loss: Pair) -> Finding | None:
         if not lost and name in cluster.covered:
             return None
     else:
-        started = case.off_ns((state.feed, state.started)) if state.started else None
-        if started is None or not lost or cluster.at_ns >= state.started_ns + case.settle_ns:
+        if not state.started or not lost or cluster.at_ns >= state.started_ns + case.settle_ns:
+            return None
+        started = case.off_ns((state.feed, state.started))
+        if started is None:
             return None
         root, off_ns, on_ns = (state.feed, state.started), started, state.started_ns
         before = case.entry((state.feed, state.started - 1))
@@ -157,21 +168,23 @@ def _accused(case: Case) -> Finding | None:
     places = [case.since(pair) for pair in down]
     first = min(down, key=lambda pair: (links[pair].since_at, pair))
     since_ns = case.lost[0] or links[first].since_at
-    chain = [*_held_together(case, found, down), *reversed(places)]
+    chain = [*_held_together(case, found, down), *reversed(places), *case.lost[1]]
     return Finding(found.cause, case.since(first), since_ns, tuple(chain), found.machine, found.sides[: 2 * (not found.machine)])
 
 
 def _proof(case: Case, found: Suspicion) -> list[Pair]:
-    """The link that is asked about, and one more that accuses the same: the earliest of those that suffice."""
+    """The link that is asked about, and the earliest of the others that together with it accuse the same."""
     links = case.cluster.links
-    nearest, rest = found.down[0], found.down[1:]
-    if found.cause == "partition":
-        fit = [pair for pair in rest if pair[0] != nearest[0] and pair[1] != nearest[1]] or list(rest)
-    elif found.cause == "observer-isolated" and nearest[0] != found.machine:
-        fit = [pair for pair in rest if pair[0] == found.machine]
-    else:
-        fit = list(rest)
-    return [nearest, *sorted(fit, key=lambda pair: (links[pair].since_at, pair))[: WITNESSES - 1]]
+    nearest, rest = found.down[0], sorted(found.down[1:], key=lambda pair: (links[pair].since_at, pair))
+    if found.cause == "observer-isolated" and nearest[0] != found.machine:
+        rest = [pair for pair in rest if pair[0] == found.machine]
+    if found.cause != "partition":
+        return [nearest, *rest[: WITNESSES - 1]]
+    apart = [pair for pair in rest if not set(pair) & set(nearest)]
+    if apart:
+        return [nearest, apart[0]]
+    ends = [[pair for pair in rest if name in pair] for name in nearest]
+    return [nearest, *(pairs[0] for pairs in ends if pairs)]
 
 
 def _held_together(case: Case, found: Suspicion, down: list[Pair]) -> list[Place]:
@@ -214,8 +227,9 @@ def _path(case: Case) -> Finding:
     down = [pair for pair in case.both if case.down(pair)]
     if not down:
         return Finding("unknown")
-    subject, since_ns = case.since(down[0]), case.lost[0]
-    witness = _still_reached(case, down[0][1])
+    link = case.subject or down[0]
+    subject, since_ns = case.since(link), case.lost[0]
+    witness = _still_reached(case, link[1])
     said = [(reason, place, case.cluster.links[pair].since_at) for pair in down for reason, place in reversed(_said(case, pair))]
     if witness is None or not said:
         return Finding("unknown", subject, since_ns, (subject,))

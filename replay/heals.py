@@ -15,6 +15,7 @@ from typing import Any, Final
 from ledger.events import LinkEstablished, PingAnswered
 from ledger.identity import Feed
 from projections.cluster import Cluster
+from replay.glances import entry_at
 from replay.history import History
 
 _BACK: Final = ("machine.joined", "machine.reconnected", "key.changed", "settings.changed")
@@ -26,7 +27,8 @@ def linked_again_ns(history: History, feed: Feed, peer: str, after: int) -> int 
     """
     index = _first_good(history, feed, peer, after)
     if index is not None:
-        return next(history.entries(feed, index - 1, index)).effective_ns
+        found = entry_at(history, (feed, index))
+        return None if found is None else found.effective_ns
     later = [other for other in history.feeds if other.machine == feed.machine and other.epoch > feed.epoch]
     return linked_again_ns(history, later[0], peer, 0) if later else None
 

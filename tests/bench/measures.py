@@ -26,7 +26,7 @@ ENVIRONMENT = os.environ | {"PYTHONHASHSEED": "0"}
 SLOW_EVENTS = 300_000
 RIGHT = ("world.py", "workload.py", "digest.py", "tasks.py")
 """The rooms that decide what is right; their text names the cache of it."""
-MEASURES = ("append", "bytes", "replay", "order", "at", "verify", "memory", "commands")
+MEASURES = ("append", "bytes", "replay", "order", "at", "why", "verify", "memory", "commands", "worlds")
 
 
 class Scale(NamedTuple):
@@ -295,6 +295,21 @@ class Run:
                 )
             )
 
+    def why(self) -> None:
+        def ask(who: str) -> dict[str, Any]:
+            folder, told = self.store(who)
+            self.say(f"{self.name(who)}: why at 200 moments")
+            got = self.task("why", who=who, folder=folder, events=told["events"])
+            self.check(who, got["agreed"], got["asked"])
+            return got
+
+        results = self.rounds("why", ["ours"], ask)
+        if "ours" in results:
+            ours, state = (statistics.median(one[part] for one in results["ours"]) for part in ("p99_ms", "at_p99_ms"))
+            found = f"{results['ours'][0]['causes']} different answers"
+            peer = "meshledger, the state alone"
+            self.lines.append(Line("why at a random moment, p99 of 200", ours, state, peer, state / ours, "ms", "", found))
+
     def verify(self) -> None:
         def ask(who: str) -> dict[str, Any]:
             folder, told = self.store(who)
@@ -340,3 +355,14 @@ class Run:
                 )
             else:
                 self.lines.append(Line(f"meshledger {name}, whole process", told["events"] / took, None, "", None, "events/s"))
+
+    def worlds(self) -> None:
+        """Generated worlds a second, and the entries that their observers recorded; nobody else has the like."""
+        count = 20 if self.scale.repeats == 1 else 200
+        self.say(f"{count} worlds")
+        told = [self.task("worlds", count=count) for _ in range(self.scale.repeats)]
+        if len({one["entries"] for one in told}) > 1:
+            raise Wrong("the same seeds gave other worlds")
+        took = statistics.median(one["seconds"] for one in told)
+        note = f"{told[0]['entries'] // count:,} entries a world"
+        self.lines.append(Line("worlds of 5 machines and 30 minutes", count / took, None, "", None, "worlds/s", note=note))

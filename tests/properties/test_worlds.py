@@ -13,6 +13,7 @@ from recorded import on_disk
 
 from ledger import events as ev
 from ledger.codec import encode_event
+from ledger.errors import LedgerError
 from ledger.identity import IMPORTED
 from ledger.rehearsal import Step
 from ledger.testing import FAULTS, Setup, entries, faulty_worlds, play, world, worlds
@@ -91,6 +92,18 @@ def test_every_feed_is_one_that_a_node_would_write(made):
             assert all(each.boot is None for each in log)
 
 
+@given(worlds(words=[word for word in FAULTS if word not in {"clock-step", "skew"}], skewed=False))
+def test_the_dead_write_nothing(made):
+    """Once a machine has begun, it writes while its node runs, and the first thing when it runs again is that it does."""
+    for feed, log in made.whole.items():
+        begun = next((place for place, each in enumerate(log) if isinstance(each.event, ev.NodeStarted)), len(log))
+        for before, each in pairwise(log[begun:]):
+            if isinstance(before.event, ev.NodeStopped):
+                assert isinstance(each.event, ev.NodeStarted)
+            around = [made.truth.up(feed.machine, each.at_ns + shift_ns) for shift_ns in (-(10**9), 0, 10**9)]
+            assert any(around)
+
+
 @given(worlds())
 def test_what_is_held_is_there_and_never_less_than_before(made):
     """Every count of entries held, on pings, in `feed.received` and in acts, is one of entries that the feed has, and grows."""
@@ -156,6 +169,7 @@ SHOWN = {
     "partition": {"timeout"}, "target-down": {"reset", "timeout", "closed", "refused"}, "disconnected": {"disconnected"},
     "renamed-without-dns": {"name-unresolvable"}, "name-points-elsewhere": {"name-points-elsewhere"},
     "reverse-timeout": {"reverse-timeout"}, "host-key-mismatch": {"host-key-mismatch"}, "left": {"left"},
+    "auth-failed": {"auth-failed"},
     "transport-mismatch": {"transport-mismatch"}, "removed": {"not-a-member"},
 }  # fmt: skip
 """What observers record of each cause, at least once."""
@@ -232,6 +246,25 @@ def test_what_was_not_collected_is_not_there(made):
         feed = next((feed for feed in whole if feed.machine == made.setup.machines[place]), None)
         if feed is not None:
             assert len(made.feeds.get(feed, ())) == len(whole[feed]) * share // 1000
+
+
+@given(worlds(skewed=False, machines_min=3, size_max=3), st.data())
+@settings(max_examples=12)
+def test_a_machines_own_ledger_tells_its_belief(made, data):
+    """What a machine believed is the same from its own ledger alone as from all logs together, at any moment."""
+    machine = data.draw(st.sampled_from(sorted(feed.machine for feed in made.whole)))
+    at_ns = data.draw(st.integers(min_value=made.truth.start_ns + 10**9, max_value=made.truth.end_ns))
+    with on_disk(made.held_by(machine)) as own, on_disk(made.whole) as every:
+        try:
+            alone = own.belief(machine, at_ns)
+        except LedgerError as why:
+            with pytest.raises(type(why)):
+                every.belief(machine, at_ns)
+        else:
+            together = every.belief(machine, at_ns)
+            assert alone.pairs == together.pairs
+            assert alone.members == together.members
+            assert dict(alone.routes.items()) == dict(together.routes.items())
 
 
 def test_clocks_are_wrong_as_the_truth_says():

@@ -11,7 +11,8 @@ import pytest
 
 from ledger.errors import Refused
 from replay import answers as mesh
-from replay import node_answers as nodes
+from replay import answers_node as nodes
+from replay import answers_why as proofs
 from replay import receipts
 from replay.answers_views import Disagreement, Disagreements, Side
 from replay.listings import LISTED
@@ -37,6 +38,7 @@ STATE: dict[str, Any] = {
 HEAD: dict[str, Any] = {"at": "2026-11-22T03:12:00Z", "as_seen_by": None, "cluster": CLUSTER}
 ENTRY = receipts.LogRow("alpha#7", 3, "2026-11-22T03:12:00Z", None, None, "link.lost", 1, {"peer": "bravo", "reason": "timeout"})
 FOREIGN = receipts.LogRow("alpha.2#8", None, "2026-11-22T03:12:01Z", 1, 5, "moon.seen", 2, raw="e30=")
+UNSEEN = proofs.Seen("unknown", None, None, None)
 TAKEN: dict[str, Any] = {
     "feeds": {"alpha": receipts.Taken(12, 0, 1)},
     "conflicts": [receipts.Contradiction("alpha#9", ["alpha~3f2a#9", "alpha~77aa#9"])],
@@ -57,6 +59,28 @@ SAMPLES: dict[str, mesh.Answer] = {
             mesh.Blamed("state", "down", "alpha#7", WINDOW["since"], "link.lost"),
             mesh.Blamed("reason", None, None, None, None),
         ],
+    ),
+    "why": proofs.Why(
+        source="alpha",
+        target="bravo",
+        at=WINDOW["since"],
+        reachable=True,
+        cause="renamed-without-dns",
+        root_pos="bravo#9",
+        chain=[
+            proofs.ChainLink("alpha#7", WINDOW["since"], "link.lost", "alpha:bravo timeout", root=False, proves="since"),
+            proofs.ChainLink("bravo#9", WINDOW["since"], "hostname.changed", "b -> c", root=True, proves="cause"),
+        ],
+        others=[proofs.Other("charlie", *[proofs.Seen("down", "timeout", WINDOW["since"], "charlie#3")] * 2, UNSEEN, UNSEEN)],
+        since=WINDOW["since"],
+        until=None,
+        coverage=STATE["coverage"],
+        advice="publish an address for c",
+        route=["alpha", "charlie", "bravo"],
+        direct="asymmetric",
+        suspect="bravo",
+        sides=[["alpha", "charlie"], ["bravo"]],
+        missing=[proofs.Missing("charlie", WINDOW["since"], None, "charlie's feed does not cover the moment")],
     ),
     "stats": mesh.Stats(
         **WINDOW,
@@ -137,6 +161,10 @@ SAMPLES: dict[str, mesh.Answer] = {
                 None, True, "7-1", "dialled", "192.0.2.2", 412, "2026-11-22T03:59:59Z", "bravo#8", route=["alpha", "bravo"]
             ),
         },
+    ),
+    "doctor": nodes.Doctor(
+        ok=False,
+        checks=[nodes.Looked("charlie", "forward", "bad", "c3.lab.example: nxdomain", "name-unresolvable", "publish an address")],
     ),
     "error": receipts.Error(error="Refused", message="'noon' names no moment", hint=None, exit_code=2),
 }
@@ -222,6 +250,9 @@ def test_the_shapes_of_the_contract() -> None:
     assert list(value["links"]["alpha:bravo"]) == ["state", "reason", "since", "since_pos", "last_ping", "sent", "lost"]
     assert list(value["links"]["alpha:bravo"]["last_ping"]) == ["at", "outcome", "rtt_us"]
     assert list(json.loads(printed("diff", "json"))) == ["schema", "from", "to", "as_seen_by", "changes"]
+    assert list(json.loads(printed("why", "json")))[:13] == [
+        "schema", "from", "to", "at", "reachable", "cause", "root_pos", "chain", "others", "since", "until", "coverage", "advice",
+    ]  # fmt: skip
     entry, foreign = (json.loads(line) for line in printed("log", "jsonl").splitlines())
     assert list(entry) == ["pos", "rec", "at", "boot", "mono_ns", "kind", "v", "event"]
     assert list(foreign) == ["pos", "rec", "at", "boot", "mono_ns", "kind", "v", "raw"]
