@@ -215,7 +215,7 @@ def test_drops_removals_losses_and_plans_are_told_apart(told):
 
 
 def test_a_one_way_cut_is_asymmetric(told):
-    """S29: what alpha sends reaches bravo no more: each finds out by itself, and in between the pair is asymmetric; then it heals."""
+    """S29: what alpha sends reaches bravo no more: each finds out by itself, in between the pair is asymmetric; then it heals."""
     made = told(Fault(300, "one-way", 0, 1, 400))
     lost = [(at, who) for at, who, event in made.events("link.lost") if {who, event.peer} == {"alpha", "bravo"}]
     (first, one), (second, other) = lost[:2]
