@@ -38,6 +38,8 @@ KINDS = ("path", "one-way", "isolated", "stopped", "crashed", "parted", "renamed
 SINGLE = sorted(set(FAULTS) - {"loss", "stall", "one-sided-removal"})
 """What goes wrong in a world once and parts a pair. Left out: what parts none, and a removal that follows an isolation."""
 
+SECOND_NS = 10**9
+
 
 class Planted(NamedTuple):
     """A mesh with one fault: its cause, the moments between which the pair shows it, and a pair that it parts."""
@@ -175,7 +177,9 @@ def test_in_every_world_with_one_fault_it_is_named(world: World, draw: int) -> N
     with on_disk(world.feeds) as opened:
         for fault in faults:
             wire = fault.wires[draw % len(fault.wires)]
-            answer = why(opened, *wire, fault.since_ns + (fault.until_ns - fault.since_ns) * (draw % 997) // 997)
+            # From ten seconds after its beginning: clocks differ, and a machine that gets other keys is really away until then.
+            since_ns = min(fault.since_ns + 10 * SECOND_NS, fault.until_ns - 1)
+            answer = why(opened, *wire, since_ns + (fault.until_ns - since_ns) * (draw % 997) // 997)
             named = answer.cause in {other.cause for other in faults if wire in other.wires}
             assert named or (answer.cause == "unknown" and answer.missing) or answer.direct == "up", (fault, answer.cause)
 
