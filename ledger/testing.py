@@ -27,6 +27,7 @@ import msgspec
 from ledger.entry import Entry, Observed
 from ledger.identity import IMPORTED, Feed
 from ledger.instants import effective_instants, may_disown
+from ledger.keeping import keeping, kept
 from ledger.rehearsal import WORDS, Rehearsal, Step
 from ledger.strategies import NAMES, START_NS, events, hostnames, instants, machines, opaques, texts
 from ledger.worlds import FAULTS, Setup, World, play, world
@@ -40,8 +41,27 @@ except ImportError as missing:
     raise ImportError("ledger.testing needs Hypothesis: pip install 'meshledger[testing]'") from missing
 
 __all__ = [
-    "FAULTS", "History", "Setup", "World", "entries", "events", "faulty_worlds", "histories", "hostnames", "instants", "machines",
-    "observations", "opaques", "play", "scripts", "setups", "texts", "world", "worlds",
+    "FAULTS",
+    "History",
+    "Setup",
+    "World",
+    "entries",
+    "events",
+    "faulty_worlds",
+    "histories",
+    "hostnames",
+    "instants",
+    "keeping",
+    "kept",
+    "machines",
+    "observations",
+    "opaques",
+    "play",
+    "scripts",
+    "setups",
+    "texts",
+    "world",
+    "worlds",
 ]  # fmt: skip
 
 _GAPS_NS = (0, 1, 5_000_000, 1_000_000_000, 30_000_000_000, 150_000_000_000)

@@ -96,6 +96,10 @@ class Responds(Monitor):
             return
         name = feed.id
         waiting = self.state.open.get(name)
+        held = waiting.get(key) if waiting else None
+        if waiting and held is not None and now_ns - held.now_ns > self._length(held):
+            del waiting[key]
+            self._late(feed, key, held)
         if waiting is None:
             waiting, self.state.heap[name], self.state.queued[name] = self.state.open.setdefault(name, {}), [], set()
         if isinstance(seen, Run):
@@ -191,8 +195,9 @@ class Responds(Monitor):
         self._all_due(feed, now_ns)
         self.tally.uncovered += self._forget(feed)
 
-    def pause(self, feed: Feed, stalled_ns: int) -> None:
-        """The node could not do it while it stood still."""
+    def pause(self, feed: Feed, now_ns: int, stalled_ns: int) -> None:
+        """What was late before is late; the rest the node could not do while it stood still."""
+        self._all_due(feed, now_ns)
         for awaited in self.state.open.get(feed.id, {}).values():
             awaited.now_ns += stalled_ns
 

@@ -226,8 +226,8 @@ class Monitor:
     def blind(self, feed: Feed, now_ns: int) -> None:
         """An entry of an unknown kind: what was awaited may have been in it."""
 
-    def pause(self, feed: Feed, stalled_ns: int) -> None:
-        """The node missed its own timers for so long."""
+    def pause(self, feed: Feed, now_ns: int, stalled_ns: int) -> None:
+        """The node missed its own timers for so long; `now_ns` is the feed time of the entry before the one that says so."""
 
     def tick(self, feed: Feed, now_ns: int) -> None:
         """Feed time is `now_ns`: deadlines before it have passed."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from types import EllipsisType
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -221,6 +221,10 @@ class Alternates(Monitor):
         self.state.marks.pop(feed.id, None)
 
 
+KEPT_MAX: Final = 255
+"""So many places are kept in case the settings allow more later."""
+
+
 class Recent(State):
     """By feed id and key the last places, and whether too many were told of already."""
 
@@ -252,14 +256,15 @@ class AtMost(Monitor):
         held.append(mark(entry, now_ns))
         if per_ns:
             held[:] = [each for each in held if now_ns - each.now_ns < per_ns]
-        del held[: -count - 1]
+        del held[: -max(count, KEPT_MAX) - 1]
         if not per_ns or len(held) <= count:
             self.tally.judged += 1
             if key in told:
                 told.remove(key)
         elif key not in told:
             told.append(key)
-            self.violate(entry, f"{key}: more than {count} times", tuple(entry.feed.at(each.index) for each in held[:-1]))
+            before = tuple(entry.feed.at(each.index) for each in held[-count - 1 : -1])
+            self.violate(entry, f"{key}: more than {count} times", before)
 
     def blind(self, feed: Feed, now_ns: int) -> None:
         """Counting begins anew."""

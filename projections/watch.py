@@ -161,7 +161,7 @@ class Watch:
                 monitor.reset(feed, course.now_ns)
         elif isinstance(event, ev.NodeStalled):
             for monitor in self.paused:
-                monitor.pause(feed, event.stalled_ms * 1_000_000)
+                monitor.pause(feed, course.now_ns, event.stalled_ms * 1_000_000)
         elif self.learning and kind in Pace.KINDS:
             self.pace.learn(entry)
         for monitor in self.steppers[kind]:

@@ -31,6 +31,7 @@ _PLACES: Final = {
     "blame": ("replay.commands_changes", "Which entry set each field of a machine, a link or a pair."),
     "why": ("replay.commands_why", "Why A could not reach B: one cause, and its proof."),
     "stats": ("replay.commands_changes", "How long each pair was up, flaps, losses, round trips."),
+    "bisect": ("replay.commands_conditions", "When a condition broke, when it held again, how often, how long."),
     "disagreements": ("replay.commands_views", "On which pairs and machines observers differed."),
     "log": ("replay.commands_entries", "Entries, chosen by machine, link, kind and time."),
     "show": ("replay.commands_entries", "The entries at these positions, in full."),

@@ -55,10 +55,10 @@ class Node:
 
     def start(self, software: str = "test 1", *profile: str) -> None:
         """Run it."""
-        with open(self.folder.path / "stderr", "ab") as errors:
+        with (self.folder.path / "stderr").open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, str(self.folder.path), software, *profile], stdout=subprocess.DEVNULL, stderr=errors,
-                cwd=Path(__file__).parents[1],
+                [sys.executable, "-c", PROGRAM, str(self.folder.path), software, *profile], stdout=subprocess.DEVNULL,
+                stderr=errors, cwd=Path(__file__).parents[1],
             )  # fmt: skip
 
     def ask(self, word: str, **more: object) -> dict:

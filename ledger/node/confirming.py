@@ -18,7 +18,6 @@ from ledger.node.signals import Begin
 from ledger.node.state import SECOND, Core
 from ledger.node.wire import Hello
 
-
 PATIENCE_NS: Final = 10 * SECOND
 """So long is waited for an answer at least, where pings are so frequent that an interval is shorter than a dial."""
 

@@ -1,8 +1,8 @@
 """What the core needs of the ledger key and of the ledger: words spoken and judged, heads signed and opened.
 
-The newest word of every other feed is kept, for under it its entries can be given on; a word counts only once all that it states is
-held. Words outlive the process in the file `words` of the node's directory: without them a feed whose machine died could not be
-given on after a restart. A word that is lost or does not read costs nothing else. The ledger is handed in.
+The newest word of every other feed is kept, for under it its entries can be given on; a word counts only once all that it states
+is held. Words outlive the process in the file `words` of the node's directory: without them a feed whose machine died could not
+be given on after a restart. A word that is lost or does not read costs nothing else. The ledger is handed in.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class OwnCraft:
     # For the core.
 
     def sign(self, message: bytes) -> bytes:
-        """This machine's signature, by its ledger key."""
+        """The signature of this machine, by its ledger key."""
         return self._key.sign(message)
 
     def signed(self, key: str, message: bytes, signature: bytes) -> bool:

@@ -22,16 +22,18 @@ from ledger.entry import Entry, Observed
 from ledger.errors import LedgerError, Refused
 from ledger.events import NodeStarted
 from ledger.identity import Feed
-from ledger.node import confirming, control, wire
+from ledger.node import confirming, control
 from ledger.node import signals as sig
 from ledger.node.config import Config, NodeDir
 from ledger.node.craft import OwnCraft
 from ledger.node.dice import Dice
+from ledger.node.exchange import Exchange
+from ledger.node.gate import Gate, Log
 from ledger.node.invites import Invites
-from ledger.node.links import Limits, Standing
+from ledger.node.links import Limits
 from ledger.node.mesh import Mesh
 from ledger.node.notify import Notify
-from ledger.node.replicas import Held, held, take_run
+from ledger.node.replicas import held
 from ledger.node.resolver import Resolver
 from ledger.node.sshclient import load_key
 from ledger.node.view import View
@@ -41,12 +43,9 @@ from ledger.store import Ledger
 QUEUE_MAX: Final = 10_000
 """Observations that wait; above, nothing is taken from any peer until half of them are done."""
 TURN_MAX: Final = 256
-RUNS_MAX: Final = 8
-"""Runs that follow one another in one push."""
 RETRY_S: Final = 1.0
 WORDS_S: Final = 60.0
 Views = Callable[[Ledger, Feed], View]
-Log = Callable[[Mapping[str, Any]], None]
 
 
 class Daemon:
@@ -70,17 +69,16 @@ class Daemon:
         self.log: Log = log or (lambda _line: None)
         self.notify = notify or Notify({})
         self.software = software
-        self.invites = Invites(folder)
+        self.gate = Gate(Invites(folder), self.log)
         self.listener: Any = None
         self.wires: Wires
+        self.exchange: Exchange
         self._queue: deque[tuple[sig.Now, sig.Observation]] = deque()
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._paused = False
         self._batch: list[Observed] = []
         self._retry_at = 0.0
-        self._members: dict[str, str] = {}
-        self._former: frozenset[str] = frozenset()
         self._requests: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
         self._requested = 0
         self._full = False
@@ -134,23 +132,25 @@ class Daemon:
             load_key(self.folder.file("dial_key")), dial_timeout_s=config.dial_timeout_ms / 1000, put=self.put,
             mono_us=lambda: time.monotonic_ns() // 1000, tasks=tasks,
         )  # fmt: skip
+        self.exchange = Exchange(self.ledger, self.craft, self.wires, self.log)
         limits = Limits(
             connections=config.connections_max, unauthenticated=config.unauthenticated_max, strangers=config.strangers_max,
             login_s=config.login_timeout_ms / 1000,
         )  # fmt: skip
         if snapshot.transport == "ccs":
             self.listener = await transport.listen(
-                config.listen, config.port, host_key=load_key(self.folder.file("host_key")), allow=self.standing,
+                config.listen, config.port, host_key=load_key(self.folder.file("host_key")), allow=self.gate.standing,
                 handler=self.wires.accepted, limits=limits,
             )  # fmt: skip
             self.mesh.core.port = self.listener.port
         else:
             self.listener = await transport.listen(
-                self.folder.file("peer.sock"), keys_file=self.folder.file("authorized_keys"), allow=self.standing,
+                self.folder.file("peer.sock"), keys_file=self.folder.file("authorized_keys"), allow=self.gate.standing,
                 handler=self.wires.accepted, limits=limits,
             )  # fmt: skip
             own = self.mesh.core.member(self.mesh.core.me)
             self.mesh.core.port = own.port if own is not None else 22
+        self.gate.listener = self.listener
         door = control.Control(self.folder.file(control.SOCKET), self.commanded)
         await door.start()
         if signals:
@@ -296,9 +296,8 @@ class Daemon:
             case sig.Send():
                 self.wires.send(action.channel, action.message)
             case sig.Give():
-                self._give(action)
+                self.exchange.give(action)
             case sig.Take():
-                self._store(self.mesh.take_events())
                 self._take(action)
             case sig.Dial():
                 self.wires.dial(action)
@@ -309,11 +308,11 @@ class Daemon:
             case sig.Probe():
                 self.wires.probe(action)
             case sig.Trust():
-                self._trust(action)
+                self.gate.trust(action, self.feed.machine)
             case sig.Begin():
                 self._begin(action)
             case sig.Redeem():
-                self._redeem(action)
+                self.mesh.redeemed(action.channel, self.gate.redeem(action))
             case sig.Answer():
                 future = self._requests.pop(action.request, None)
                 if future is not None and not future.done():
@@ -321,59 +320,18 @@ class Daemon:
             case sig.Halt():
                 self.stop(action.why)
 
-    def _give(self, action: sig.Give) -> None:
-        feed = action.feed.feed(self.feed.incarnation)
-        key = (action.channel, feed.id)
-        after = action.after if action.after is not None else self.wires.given.get(key)
-        run = self.craft.run(feed, after) if after is not None and feed in self.ledger.feeds() else None
-        if run is None:
-            if action.after is not None:
-                self.wires.given[key] = action.after
-                self.wires.send(action.channel, wire.Nothing(feed.id))
-            return
-        pushed = 0
-        while run is not None and pushed < RUNS_MAX:
-            self.wires.send(action.channel, wire.Push(run))
-            pushed += 1
-            if run.records:
-                records = run.after.records + len(run.records)
-                after = Held(records, self.ledger.reader(feed).record(records).last)
-            else:
-                after = Held(run.after.records, run.word.last)
-            self.wires.given[key] = after
-            run = self.craft.run(feed, after) if action.after is None else None
-
     def _take(self, action: sig.Take) -> None:
-        run, now = action.run, self.now()
-        feed = run.feed.feed(self.feed.incarnation)
-        have = held(self.ledger, feed)
-        if feed == self.feed:
-            ahead = run.word.last if self.craft.proves(feed, run.word) and run.word.last > have.last else None
-            self.mesh.observe(now, sig.Took(action.channel, feed, have, have.last, ahead=ahead))
-            return
-        self.mesh.observe(now, sig.Tick())
+        """Take a run in, after what happened before it."""
+        self.mesh.observe(self.now(), sig.Tick())
         self._store(self.mesh.take_events())
         if self._full:
             return
         try:
-            taken = take_run(self.ledger, run, incarnation=self.feed.incarnation, own=self.feed, stamp=self.mesh.core.stamp)
+            took = self.exchange.take(action, self.mesh.core.stamp)
         except LedgerError as error:
-            self.log({"event": "run-not-taken", "feed": feed.name, "error": error.message})
+            self.log({"event": "run-not-taken", "feed": action.run.feed.machine, "error": error.message})
             return
-        again = None
-        if taken.refused == "again":
-            head = self.ledger.head(feed)
-            again = Held(head.records, head.sealed)
-        elif taken.refused == "inconsistent":
-            again = Held()
-        elif taken.refused == "gap":
-            again = taken.held
-        self.mesh.observe(now, sig.Took(
-            action.channel, feed, taken.held, self.craft.learn(run, taken), taken.entries, taken.own, taken.refused, again,
-            taken.detail,
-        ))  # fmt: skip
-        if taken.forked is not None:
-            self.log({"event": "fork", "position": feed.at(taken.forked), "detail": taken.detail})
+        self.mesh.observe(self.now(), took)
 
     def _begin(self, action: sig.Begin) -> None:
         """Open the next epoch."""
@@ -387,39 +345,7 @@ class Daemon:
         self.mesh.begun(feed, held(self.ledger, before))
         self.mesh.stored([Entry(feed, 1, opened.at_ns, opened.event, opened.boot, opened.mono_ns, opened.at_ns)])
 
-    def _redeem(self, action: sig.Redeem) -> None:
-        now_s = time.time_ns() // 10**9
-        try:
-            why_not = self.invites.check(action.invite, action.proof, action.body, now_s)
-            if why_not is None:
-                self.invites.use(action.invite, action.machine, now_s)
-        except LedgerError as error:
-            why_not = error.message
-        self.mesh.redeemed(action.channel, why_not)
-
     # Who may in, and who commands.
-
-    def _trust(self, action: sig.Trust) -> None:
-        self._members = {key: machine for machine, key in action.keys.items()}
-        self._former = action.former
-        self._admit()
-
-    def _admit(self) -> None:
-        if self.listener is not None and hasattr(self.listener, "admit"):
-            invited = [(invite.dial_key, f"invite-{invite.id}") for invite in self.invites.all()]
-            own = self._members.items()
-            try:
-                self.listener.admit([*((key, machine) for key, machine in own if machine != self.feed.machine), *invited])
-            except LedgerError as error:
-                self.log({"event": "keys-not-written", "error": error.message})
-
-    def standing(self, key: str, address: str) -> Standing | None:  # noqa: ARG002 - keys say who it is
-        """How a key stands: asked by the listener at each proof."""
-        if key in self._members:
-            return "member"
-        if key in self._former:
-            return None
-        return "guest" if self.invites.open(time.time_ns() // 10**9) else "stranger"
 
     async def commanded(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """One request over the control socket."""
@@ -427,7 +353,7 @@ class Daemon:
             self.stop()
             return {"machine": self.feed.machine}
         if request["ask"] == "invite":
-            return self._invite(request)
+            return self.gate.invite(request, self.mesh.core)
         self._requested += 1
         number = self._requested
         future = self._requests[number] = asyncio.get_running_loop().create_future()
@@ -436,22 +362,6 @@ class Daemon:
         self.put(sig.Commanded(number, str(request["ask"]), machine and str(machine), by and str(by), more))
         answer: Mapping[str, Any] = await future
         return answer
-
-    def _invite(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        core = self.mesh.core
-        own = core.member(core.me)
-        if own is None or own.hostname is None or own.host_key is None:
-            raise Refused("this machine has no host name or host key to put into a code")
-        seconds = request.get("expires_s", 3600)
-        if not isinstance(seconds, int) or not 0 < seconds <= 366 * 86_400:
-            raise Refused("a code is good for a second to a year")
-        code = self.invites.issue(
-            expires_s=time.time_ns() // 10**9 + seconds, machine=core.me, host=own.hostname, port=core.port, host_key=own.host_key,
-            incarnation=self.feed.incarnation, transport="ccs" if core.snapshot.transport == "ccs" else "ssh",
-            addressing="address" if core.snapshot.addressing == "address" else "name", account=own.account,
-        )  # fmt: skip
-        self._admit()
-        return {"code": str(code), "machine": core.me, "expires_s": code.expires_s}
 
 
 def own_feed(ledger: Ledger, machine: str, key: keys.LedgerKey) -> Feed:

@@ -1,8 +1,8 @@
 """What a node has open in the world: links, dials, look-ups and probes; each ends as one observation.
 
-Callbacks of links put observations into the daemon's queue, stamped where they came in; nothing is decided in them. Dials, look-ups
-and probes are tasks of one group, bounded in number. A message is stamped as it leaves if it is a ping or its answer: what
-lies between an answer and the record of what led to it is then no part of the round trip. Effects: the network.
+Callbacks of links put observations into the daemon's queue, stamped where they came in; nothing is decided in them. Dials,
+look-ups and probes are tasks of one group, bounded in number. A message is stamped as it leaves if it is a ping or its answer:
+what lies between an answer and the record of what led to it is then no part of the round trip. Effects: the network.
 """
 
 from __future__ import annotations
