@@ -23,6 +23,7 @@ from ledger.world_stage import SECOND_NS, Machine, Stage
 from ledger.world_truth import Clock, Fault, FaultKind, Wire
 
 NEVER_NS: Final = 2**62
+_OLD: Final = "-old"
 _ELSEWHERE: Final = "198.51.100.7"
 """An address of a host without a listener."""
 
@@ -273,13 +274,15 @@ def host_key_mismatch(stage: Stage, actor: Machine, _peer: Machine, amount: int)
     """The actor comes up with other keys than those that membership names, as from an old image: who dials it sees another
     host key, and whom it dials refuses its own.
     """
+    right = actor.keys
+    if right["host"].endswith(_OLD):  # it has the wrong ones already
+        return
     span_ns = lasting_ns(stage, amount)
     until_ns, here_out = stage.now_ns + span_ns, tuple(wire for wire in around(stage, actor) if wire[0] == actor.name)
     here_in = tuple(wire for wire in around(stage, actor) if wire[1] == actor.name)
     plant(stage, "host-key-mismatch", (actor,), until_ns, cause="host-key-mismatch", wires=here_in)
     plant(stage, "host-key-mismatch", (actor,), until_ns, cause="auth-failed", wires=here_out)
-    right = actor.keys
-    _reborn(stage, actor, keys={**right, "host": right["host"] + "old", "dial": right["dial"] + "old"})
+    _reborn(stage, actor, keys={**actor.keys, "host": f"{right['host']}{_OLD}", "dial": f"{right['dial']}{_OLD}"})
     stage.after(span_ns, None, _reborn, actor, right)
 
 
