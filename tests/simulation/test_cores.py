@@ -92,7 +92,7 @@ def test_the_live_table_is_what_replay_rebuilds(tmp_path):
 
     def views(own: Feed, disk):
         belief = remembered(own, disk)
-        seen[own.machine] = Watched(own, belief._refold)  # noqa: SLF001 - the same fold, watched
+        seen[own.machine] = Watched(own, belief._refold)
         return seen[own.machine]
 
     run = simulate(11, views=views, machines=4, seconds=900, faults=14)
