@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from model import effective_instants
 from model_belief import belief, known_of_own, own_feeds
@@ -11,11 +11,15 @@ from recorded import keepable, on_disk
 
 from ledger.errors import NotCovered
 from ledger.identity import Feed
-from ledger.testing import History, entries, histories
+from ledger.testing import History, entries, histories, worlds
 from projections.belief import Belief, stated
 from replay import states
 from replay.believing import live
 
+WORLDS = (worlds(size_max=2, machines_max=3) | worlds(size_max=2, machines_max=3, withheld=True)).map(
+    lambda world: {feed: log for feed, log in world.feeds.items() if log}
+)
+"""What observers of one truth recorded: replicated, with joins that some had not heard of, and logs whose end is missing."""
 LONG_AGO = -(2**63)
 SEALS = st.lists(st.integers(1, 60), max_size=3)
 SHIFTS = st.sampled_from([-1, 0, 1, 10**9, 150 * 10**9, 240 * 10**9, 240 * 10**9 + 1])
@@ -60,12 +64,7 @@ def test_a_belief_is_what_the_model_says_of_anything(history: History, seals: li
     compare(history, seals, 0, data)
 
 
-@given(histories(size_max=20), SEALS, SHIFTS, st.data())
-def test_what_had_not_been_received_changes_nothing(
-    history: History, seals: list[int], shift_ns: int, data: st.DataObject
-) -> None:
-    """Every log entry beyond what a machine had received by then deleted, its belief is the same: as known then."""
-    history = keepable(history)
+def what_was_received_suffices(history: History, seals: list[int], shift_ns: int, data: st.DataObject) -> None:
     machine = data.draw(st.sampled_from(sorted({feed.machine for feed in history})))
     own = moments(history, machine)
     at_ns = (data.draw(st.sampled_from(own)) if own else 0) + shift_ns
@@ -75,6 +74,14 @@ def test_what_had_not_been_received_changes_nothing(
     received = {feed: history[feed][: len(lines)] for feed, lines in known.seen.items()}
     with on_disk(history, seals) as whole, on_disk(received) as rest:
         assert rest.belief(machine, at_ns) == whole.belief(machine, at_ns)
+
+
+@given(histories(size_max=20), SEALS, SHIFTS, st.data())
+def test_what_had_not_been_received_changes_nothing(
+    history: History, seals: list[int], shift_ns: int, data: st.DataObject
+) -> None:
+    """Every log entry beyond what a machine had received by then deleted, its belief is the same: as known then."""
+    what_was_received_suffices(keepable(history), seals, shift_ns, data)
 
 
 def kept_up(history: History, opened: object, machine: str, data: st.DataObject) -> None:
@@ -139,3 +146,13 @@ def test_a_belief_is_taken_up_from_a_ledger(history: History, seals: list[int], 
         for entry in rows[cut:]:
             twin.apply(entry)
         assert twin.at(LONG_AGO) == whole.belief(machine, feed.at(len(rows)))
+
+
+@settings(max_examples=12)
+@given(WORLDS.filter(bool), SEALS, SHIFTS, st.data())
+def test_in_worlds_too(history: History, seals: list[int], shift_ns: int, data: st.DataObject) -> None:
+    """Where many observers recorded one truth, with replication, faults and missing logs, all of this holds as well."""
+    compare(history, seals, shift_ns, data)
+    what_was_received_suffices(history, seals, shift_ns, data)
+    with on_disk(history, seals) as opened:
+        kept_up(history, opened, data.draw(st.sampled_from(sorted({feed.machine for feed in history}))), data)
