@@ -1,7 +1,7 @@
 """What a feed's signed heads are heads *of*: the origin line of its checkpoints (C2SP tlog-checkpoint v1.0.0).
 
-It names the incarnation, the machine, the epoch and the first digits of the feed's id, and is also the name of the key that signs.
-Pure.
+It names the incarnation, the machine, the epoch and the first digits of the feed's id, and is also the name of the key that
+signs. Pure.
 """
 
 from __future__ import annotations

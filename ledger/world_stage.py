@@ -89,7 +89,8 @@ class Stage:
 
     def __init__(
         self, names: Sequence[str], start_ns: int, dice: Dice, truth: Truth, *,
-        keyed: bool, addressing: ev.Addressing, transport: ev.Transport, salt: str, regard: Callable[[Stage, Machine], None],
+        keyed: bool, addressing: ev.Addressing, transport: ev.Transport, salt: str, spread_ms: int,
+        regard: Callable[[Stage, Machine], None],
     ) -> None:  # fmt: skip
         """`regard`: what a machine does when who is in has changed for it."""
         self.now_ns = self.start_ns = start_ns
@@ -113,7 +114,9 @@ class Stage:
             hostname = f"{name}.lab.example" if addressing == "name" else address
             machine = Machine(name, address, hostname, feed, transport, keys[name])
             self.machines[name] = self.by_feed[feed.id] = machine
-            truth.clocks[name].values[0] = Clock(start_ns, dice.between(-SECOND_NS // 2, SECOND_NS // 2), dice.between(-20, 20))
+            truth.clocks[name].values[0] = Clock(
+                start_ns, dice.between(-spread_ms * 1_000_000, spread_ms * 1_000_000), dice.between(-20, 20)
+            )
             self.publish(hostname, address)
             self.publish_reverse(address, f"{name}.lab.example")
 

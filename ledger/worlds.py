@@ -80,7 +80,8 @@ WORDS: Final[dict[str, Word]] = {"wait": _wait, "admit": plans.joined, **FAULTS}
 
 class Setup(msgspec.Struct, frozen=True):
     """What a world is before anything happens. `outside`: how many of the `machines`, the last ones, are not in from the
-    beginning. `keyed`: under ledger keys, else in the style of an import. `skews_s`: by how many seconds the wall clocks of
+    beginning. `keyed`: under ledger keys, else in the style of an import. `spread_ms`: all wall clocks are wrong
+    by up to so much; `skews_s`: and by how many seconds the wall clocks of
     the first, second … machine are wrong. `collected`: how many in a thousand entries of the first, second … machine's feed
     were collected, all if not said; 0 is a feed that is missing. `seed`: of the jitter of pings and dials. `minutes`: where
     the world ends; if not said, when everything has mended and been quiet for two intervals.
@@ -96,6 +97,7 @@ class Setup(msgspec.Struct, frozen=True):
     keyed: bool = True
     addressing: ev.Addressing = "name"
     transport: ev.Transport = "ssh"
+    spread_ms: int = 500
     skews_s: tuple[int, ...] = ()
     collected: tuple[int, ...] = ()
     minutes: int | None = None
@@ -127,6 +129,18 @@ class World:
         every = sorted({*self.feeds, *self.withheld})
         return {feed: [*self.feeds.get(feed, ()), *self.withheld.get(feed, ())] for feed in every}
 
+    def held_by(self, machine: str) -> dict[Feed, list[Observed]]:
+        """What the ledger of one machine holds: its own feed, and of the others what its own entries say that it had received.
+        Empty if its feed was not collected. Raises KeyError for a machine that wrote nothing.
+        """
+        own = {feed.machine: feed for feed in self.whole}[machine]
+        held: dict[str, int] = {own.id: len(self.feeds.get(own, ()))}
+        for each in self.feeds.get(own, ()):
+            event = each.event
+            if isinstance(event, ev.FeedReceived | ev.PingAnswered | ev.PingFailed) and event.feed and event.held:
+                held[event.feed] = event.held
+        return {feed: log[: held[feed.id]] for feed, log in self.whole.items() if held.get(feed.id)}
+
 
 def play(setup: Setup, script: Iterable[Step] = ()) -> World:
     """The world that follows. A step's `actor` and `peer` are taken among the machines that run and are in, whatever number
@@ -142,7 +156,7 @@ def play(setup: Setup, script: Iterable[Step] = ()) -> World:
     )
     stage = Stage(
         setup.machines, setup.start_ns, Dice(setup.seed), truth, keyed=setup.keyed, addressing=setup.addressing,
-        transport=setup.transport, salt=f"world {setup.seed}", regard=regard,
+        transport=setup.transport, salt=f"world {setup.seed}", spread_ms=setup.spread_ms, regard=regard,
     )  # fmt: skip
     for name, skew_s in zip(setup.machines, setup.skews_s, strict=False):
         if skew_s:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from projections.belief import Belief, believed
 from projections.cluster import Cluster
+from projections.conditions import Condition, Exhibit, Judgement
 from projections.coverage import Pause, covered_at, covered_spans
+from projections.expression import expression
 from projections.feed_state import FeedState
 from projections.health import articulation, asymmetric, gaps, islands, shared_hostnames, strangers, twins
 from projections.links import LinkState, link_at
@@ -58,10 +60,13 @@ __all__ = [
     "AtMost",
     "Belief",
     "Cluster",
+    "Condition",
     "Coverage",
+    "Exhibit",
     "FeedState",
     "Historically",
     "Horizon",
+    "Judgement",
     "LastPing",
     "LinkState",
     "LinkView",
@@ -93,6 +98,7 @@ __all__ = [
     "believed",
     "covered_at",
     "covered_spans",
+    "expression",
     "fold",
     "gaps",
     "islands",

@@ -211,8 +211,8 @@ class Belief:
         self._advance(feed)
 
     def _forget(self) -> None:
-        """An empty disk: nothing that was known is known."""
-        for known in (self._states, self._stored, self._said, self._kept, self._grown, self._waiting):
+        """An empty disk: nothing that was known is known; what is stored by now came since."""
+        for known in (self._states, self._said, self._kept, self._grown):
             known.clear()
 
     def _advance(self, name: str) -> None:

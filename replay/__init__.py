@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from replay.disagreements import disagreements
     from replay.export import backup, export
     from replay.history import History
+    from replay.intervals import first_violation, intervals
+    from replay.judged import bisect
     from replay.judging import judge
     from replay.merge import merge
     from replay.moments import parse_moment
@@ -27,10 +29,13 @@ _ROOMS = {
     "History": "history",
     "Union": "union",
     "backup": "export",
+    "bisect": "judged",
     "blame": "blame",
     "diff": "diff",
     "disagreements": "disagreements",
     "export": "export",
+    "first_violation": "intervals",
+    "intervals": "intervals",
     "judge": "judging",
     "merge": "merge",
     "parse_moment": "moments",
@@ -40,8 +45,8 @@ _ROOMS = {
 }
 
 __all__ = [
-    "History", "Union", "backup", "blame", "diff", "disagreements", "export", "judge", "merge", "parse_moment", "stats", "verify",
-    "why",
+    "History", "Union", "backup", "bisect", "blame", "diff", "disagreements", "export", "first_violation", "intervals", "judge",
+    "merge", "parse_moment", "stats", "verify", "why",
 ]  # fmt: skip
 
 

@@ -56,7 +56,7 @@ class Finding(msgspec.Struct, frozen=True):
 class Case:
     """The mesh at a moment, with the question whether `a` reaches `b`. `entry` gives an entry, None if it is not there;
     `rare` the entries of some kinds in a feed's cut, ascending; `off_ns` the instant of the last entry before a restart, None
-    if that `node.started` was the feed's first.
+    if that `node.started` was the feed's first; `loss` the link whose loss is asked about, where that is settled already.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Case:
         entry: Callable[[Place], Entry | None],
         rare: Callable[[Feed, tuple[str, ...]], Sequence[Entry]],
         off_ns: Callable[[Place], int | None],
+        loss: Pair | None = None,
     ) -> None:
         self.cluster = cluster
         self.a = a
@@ -75,6 +76,7 @@ class Case:
         self.entry = entry
         self.rare = rare
         self.off_ns = off_ns
+        self.loss = loss
 
     @property
     def both(self) -> tuple[Pair, Pair]:
@@ -94,7 +96,8 @@ class Case:
     @property
     def subject(self) -> Pair | None:
         """The link whose loss is asked about: the one from A to B if it is down, else the way back; None if neither is."""
-        return next((pair for pair in self.both if self.down(pair)), None)
+        settled = () if self.loss is None else (self.loss,)
+        return next((pair for pair in (*settled, *self.both) if self.down(pair)), None)
 
     @property
     def lost(self) -> tuple[int | None, tuple[Place, ...]]:
@@ -144,8 +147,8 @@ def excerpt(case: Case, entries: Iterable[Entry]) -> Case:
         last = whole.states[feed].entries
         return [entry for entry in told.get(feed, ()) if entry.kind in kinds and entry.index <= last]
 
-    cluster = Cluster(states, ends, whole.at_ns, resumed)
-    return Case(cluster, case.a, case.b, entry=known.get, rare=rare, off_ns=case.off_ns)
+    cluster = Cluster(states, ends, whole.at_ns, resumed, view=whole.view)
+    return Case(cluster, case.a, case.b, entry=known.get, rare=rare, off_ns=case.off_ns, loss=case.loss)
 
 
 def _opened(state: FeedState, case: Case) -> FeedState:

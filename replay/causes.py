@@ -23,6 +23,15 @@ from replay.roots import rooted
 
 _PASSING: Final = frozenset({"left", "disconnected"})
 """Of these only the last word counts: the next dial may have another."""
+_CONSEQUENT: Final = {
+    "host-key-mismatch": 1,
+    "auth-failed": 2,
+    "protocol-error": 3,
+    "not-a-member": 3,
+    "left": 4,
+    "disconnected": 4,
+}
+"""Reasons that one end gives for what the other end may know better: the less, the more it explains."""
 _WEAK: Final = frozenset({"closed", "reset", "no-route", "unknown"})
 """What an end says when the other one hung up, or when nothing was tried."""
 
@@ -76,12 +85,17 @@ def _planned(case: Case) -> Finding | None:
 
 
 def _told(case: Case) -> Finding | None:
-    for pair in case.both:
-        said = _said(case, pair)
-        for number, (reason, place) in enumerate(said):
-            if reason in TELLING and not (number and reason in _PASSING):
-                return rooted(case, pair, reason, place)
-    return None
+    """Of all that the two ends were told what explains the rest: who hears that a key is no member's may have another name's."""
+    told = [
+        (_CONSEQUENT.get(reason, 0), order, reason, pair, place)
+        for order, pair in enumerate(case.both)
+        for number, (reason, place) in enumerate(_said(case, pair))
+        if reason in TELLING and not (number and reason in _PASSING)
+    ]
+    if not told:
+        return None
+    _weight, _order, reason, pair, place = min(told, key=lambda each: each[:2])
+    return rooted(case, pair, reason, place)
 
 
 def _said(case: Case, pair: Pair) -> list[tuple[str, Place]]:
@@ -154,7 +168,7 @@ def _accused(case: Case) -> Finding | None:
     places = [case.since(pair) for pair in down]
     first = min(down, key=lambda pair: (links[pair].since_at, pair))
     since_ns = case.lost[0] or links[first].since_at
-    chain = [*_held_together(case, found, down), *reversed(places)]
+    chain = [*_held_together(case, found, down), *reversed(places), *case.lost[1]]
     return Finding(found.cause, case.since(first), since_ns, tuple(chain), found.machine, found.sides[: 2 * (not found.machine)])
 
 
@@ -213,8 +227,9 @@ def _path(case: Case) -> Finding:
     down = [pair for pair in case.both if case.down(pair)]
     if not down:
         return Finding("unknown")
-    subject, since_ns = case.since(down[0]), case.lost[0]
-    witness = _still_reached(case, down[0][1])
+    link = case.subject or down[0]
+    subject, since_ns = case.since(link), case.lost[0]
+    witness = _still_reached(case, link[1])
     said = [(reason, place, case.cluster.links[pair].since_at) for pair in down for reason, place in reversed(_said(case, pair))]
     if witness is None or not said:
         return Finding("unknown", subject, since_ns, (subject,))

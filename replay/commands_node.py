@@ -50,7 +50,7 @@ def operator(by: str | None) -> str:
 
 
 def _done(asked: Asked, word: str, machine: str | None, by: str | None, **more: Any) -> int:
-    from replay.node_answers import Done
+    from replay.answers_node import Done
 
     reply = put(asked, {"ask": word, "machine": machine, "by": operator(by), **more})
     answer = Done(ask=word, machine=str(reply["machine"]), by=operator(by), pos=reply.get("pos"), detail=reply.get("detail"))
@@ -70,7 +70,7 @@ def invite_(asked: Asked, /, *, expires: str) -> int:
       meshledger invite
       meshledger invite --expires 15min -o json
     """
-    from replay.node_answers import Invite
+    from replay.answers_node import Invite
     from replay.spans import format_instant, parse_span
 
     reply = put(asked, {"ask": "invite", "expires_s": max(1, parse_span(expires) // 10**9)})
@@ -183,7 +183,7 @@ def status_(asked: Asked, /, *, machine: str | None) -> int:
       meshledger status -o json
     """
     from replay import headlines
-    from replay.node_answers import status
+    from replay.answers_node import status
 
     answer = status(put(asked, {"ask": "status", "machine": machine}))
     linked = sum(peer.linked for peer in answer.members.values())

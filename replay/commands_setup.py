@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ledger.node.config import Config, NodeDir
-    from replay.node_answers import Node
+    from replay.answers_node import Node
 
 _SSHD_KEY: Final = "/etc/ssh/ssh_host_ed25519_key.pub"
 _PORTS: Final = {"ssh": 22, "ccs": 2222}
@@ -127,8 +127,8 @@ def _public(path: Path) -> str:
 
 def made(folder: NodeDir) -> Node:
     """What was made, as its ledger says it."""
+    from replay.answers_node import Node
     from replay.history import History
-    from replay.node_answers import Node
 
     config = folder.config()
     with History.open(folder.ledger) as history:

@@ -10,7 +10,7 @@ import click
 
 from replay.asked import Asked
 from replay.exits import NO, NOT_COVERED
-from replay.options import Command, ledgers_argument
+from replay.options import Command, belief_option, ledgers_argument
 from replay.text import visible
 
 
@@ -18,9 +18,10 @@ from replay.text import visible
 @click.argument("source", metavar="A")
 @click.argument("target", metavar="B")
 @click.option("--at", "time", default="end", show_default=True, metavar="TIME", help="The moment asked about.")
+@belief_option()
 @ledgers_argument()
 @click.pass_obj
-def why_(asked: Asked, /, *, source: str, target: str, time: str, ledgers: tuple[str, ...]) -> int:
+def why_(asked: Asked, /, *, source: str, target: str, time: str, observer: str | None, ledgers: tuple[str, ...]) -> int:
     """Whether machine A could reach machine B, and if they were not linked: one cause, and the entries that prove it.
 
     The cause names the suspect and not the reporter: who lost everybody is isolated, whom everybody lost is down, and two
@@ -32,13 +33,16 @@ def why_(asked: Asked, /, *, source: str, target: str, time: str, ledgers: tuple
       meshledger why alpha charlie --at '2026-11-22 03:12' -L incident.ledger
       meshledger why alpha charlie -L alpha.ledger -L bravo.ledger
       meshledger why alpha charlie --at 03:12 -L incident.ledger -o json
+      meshledger why alpha charlie --at 03:12 --as-seen-by delta -L incident.ledger
     """
-    from ledger.identity import machine_name
+    from ledger.identity import machine_name, parse_position
     from replay.telling import why_lines
     from replay.why import why
 
     with asked.history(ledgers) as history:
-        found = why(history, machine_name(source), machine_name(target), asked.moment(history, time))
+        at_ns = asked.moment(history, time)
+        moment = (parse_position(time) or at_ns) if observer is not None else at_ns
+        found = why(history, machine_name(source), machine_name(target), moment, as_seen_by=observer)
         if asked.form == "table":
             with asked.stream() as out:
                 out.writelines(f"{visible(line)}\n" for line in why_lines(found))

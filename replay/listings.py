@@ -16,9 +16,10 @@ from msgspec import Struct, field
 from msgspec.structs import astuple, replace
 
 from replay.answers import At, Blame, Blamed, Change, Connstatus, Diff, Instant, Members, Pos, Route, Routes, Stats
+from replay.answers_conditions import Bisect, Conditions, Listed, StretchRow, stretches
+from replay.answers_node import Doctor, Done, Invite, Looked, Node, PeerRow, Status, peers
 from replay.answers_views import Disagreements
 from replay.answers_why import ChainLink, Why
-from replay.node_answers import Done, Invite, Node, PeerRow, Status, peers
 from replay.receipts import (
     Backup,
     Checkpoint,
@@ -356,6 +357,9 @@ LISTED: Final[dict[type[Struct], tuple[type[Struct], Callable[[Any], Iterable[St
     Invite: (Invite, _itself),
     Done: (Done, _itself),
     Status: (PeerRow, peers),
+    Doctor: (Looked, lambda answer: answer.checks),
+    Bisect: (StretchRow, stretches),
+    Conditions: (Listed, lambda answer: (*answer.conditions, *answer.words)),
 }
 """For each answer the shape of its rows, and how they are made. `sql` is missing: its columns are the query's."""
 
@@ -378,5 +382,7 @@ def sections(answer: Struct) -> list[tuple[str | None, type[Struct], Iterable[St
         return [part for part in parts if part[2] or part[0] is None]
     if isinstance(answer, Disagreements):
         return [(None, DisagreementRow, map(_shortened, _differing(answer)))]
+    if isinstance(answer, Conditions):
+        return [("conditions", Listed, answer.conditions), ("words of expressions", Listed, answer.words)]
     shape, rows = LISTED[type(answer)]
     return [(None, shape, rows(answer))]

@@ -26,7 +26,9 @@ def rooted(case: Case, pair: Pair, reason: str, place: Place) -> Finding:
     observer, peer = pair
     cause, behind, suspect = reason, list[Place](), None
     if reason in {"name-unresolvable", "name-points-elsewhere"}:
-        cause, behind, suspect = _named(case, observer, peer, reason, place)
+        # The acceptor looks up who dials: so an end may also be told of its own name.
+        names = [_named(case, observer, peer, reason, place), _named(case, peer, observer, reason, place)]
+        cause, behind, suspect = max(names, key=lambda found: (found[0] != reason, bool(found[1])))
     elif reason in {"reverse-timeout", "reverse-missing"}:
         behind, suspect = _reverse(case, place), peer
     elif reason in {"host-key-mismatch", "auth-failed"}:
@@ -46,7 +48,8 @@ def _named(case: Case, observer: str, peer: str, reason: str, said: Place) -> tu
     member = case.cluster.membership.machines[peer]
     found = _lookup(case, observer, f"forward {member.hostname}")
     if found is None or (reason == "name-unresolvable" and not found[1].failed):
-        return reason, _before(case, said) if reason == "name-unresolvable" else [], peer
+        spoken = reason == "name-unresolvable" and said[0].machine == observer
+        return reason, _before(case, said) if spoken else [], peer
     place = found[0]
     if reason == "name-points-elsewhere":
         return reason, [place], peer

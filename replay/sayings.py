@@ -87,7 +87,7 @@ _ADVICE: Final = {
     "removed": "{who} was removed by an operator; if it is to be back, invite it again",
     "not-a-member": "let {who} join first: invite it on a member",
     "disconnected": "{who} was disconnected on purpose: reconnect it when its work is done",
-    "connection-limit": "wait some seconds, since it heals by itself; else raise the limit of connections on {who}",
+    "connection-limit": "wait some seconds, since it heals by itself; else see why {who} opened so many, or allow more of them",
     "auth-failed": "see that the keys of {a} and {b} are those that they joined with: `blame` tells who changed one",
     "host-key-mismatch": "trust nothing yet: {who} has another host key; if it was changed on purpose, let it join again",
     "transport-mismatch": "let one transport be used by all: a cluster mixes none",

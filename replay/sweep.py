@@ -11,7 +11,7 @@ What is silent at a moment hangs on the interval in force then, which the eras b
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
@@ -77,13 +77,13 @@ class Sweep:
         end_ns: int,
         eras: Sequence[Era],
         *,
-        peers: Collection[str],
+        peers: Container[str],
         counts: dict[str, Count],
     ) -> None:
         self.reader = reader
         self.since_ns, self.until_ns = eras[0].since_ns, eras[-1].until_ns
         self.end_ns = end_ns
-        self.peers = frozenset(peers)
+        self.peers = peers
         self.silences = silences(eras)
         self.generation = state.settings.generation if state.settings else -1
         self.own_silent_ns = state.silent_ns
@@ -262,7 +262,7 @@ class Sweep:
             line.heard_ns = group.last_ns
             return
         steps: list[tuple[int, int, type]] = [(entry.index, entry.at_ns, entry.event.__class__) for entry in linked]
-        steps += _one_by_one(peer, pings)
+        steps += one_by_one(peer, pings)
         for index, at_ns, kind in sorted(steps, key=itemgetter(0)):
             if kind is ev.PingAnswered:
                 self._good(line, at_ns, index)
@@ -300,7 +300,7 @@ class Sweep:
             self.pauses.append(Pause("crashed", self.last_ns))
 
 
-def _one_by_one(peer: str, pings: Pings) -> list[tuple[int, int, type]]:
+def one_by_one(peer: str, pings: Pings) -> list[tuple[int, int, type]]:
     """(index, instant, kind) of each ping to a peer."""
     at = pings.column(AT) if pings.count else []
     found: list[tuple[int, int, type]] = []

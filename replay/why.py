@@ -37,13 +37,14 @@ from replay.spans import format_instant
 from replay.union import spelled
 
 
-def why(history: History, a: str, b: str, moment: int | datetime | str | Position) -> Why:
-    """Whether machine `a` could reach `b` at `moment`, and why they were not linked, if they were not.
+def why(history: History, a: str, b: str, moment: int | datetime | str | Position, *, as_seen_by: str | None = None) -> Why:
+    """Whether machine `a` could reach `b` at `moment`, and why they were not linked, if they were not. `as_seen_by`: by what that
+    machine knew then (`History.belief`), which nothing that came later can alter; so no end of a loss is told.
 
     Raises Refused for a machine that the history does not know, or one asked about itself; NotCovered if no feed had begun by
     then; and what `History.at` raises.
     """
-    return _Question(history, a, b, moment).answer()
+    return _Question(history, a, b, moment, as_seen_by=as_seen_by).answer()
 
 
 def cause(history: History, a: str, b: str, moment: int | datetime | str | Position) -> Finding | None:
@@ -54,10 +55,19 @@ def cause(history: History, a: str, b: str, moment: int | datetime | str | Posit
 class _Question:
     """The two moments of a question: `then`, which is asked about, and that of the `case`, at which a loss is judged."""
 
-    def __init__(self, history: History, a: str, b: str, moment: int | datetime | str | Position) -> None:
+    def __init__(
+        self,
+        history: History,
+        a: str,
+        b: str,
+        moment: int | datetime | str | Position,
+        *,
+        as_seen_by: str | None = None,
+    ) -> None:
         self.history = history
         self.a, self.b = a, b
-        self.then = history.at(moment)
+        self.as_seen_by = as_seen_by
+        self.then = history.at(moment) if as_seen_by is None else history.belief(as_seen_by, moment)
         if not self.then.states:
             start = format_instant(history.start_ns())
             raise NotCovered(f"no feed had begun by {format_instant(self.then.at_ns)}", hint=f"the first entry is of {start}")
@@ -89,7 +99,7 @@ class _Question:
 
     def _linked_again(self) -> int | None:
         feed = self.then.links[self.link].feed if self.link is not None else None
-        if feed is None or self.link is None:
+        if feed is None or self.link is None or self.as_seen_by is not None:
             return None
         return linked_again_ns(self.history, feed, self.link[1], self.then.states[feed].entries)
 
@@ -107,8 +117,9 @@ class _Question:
             if not self._stirred(at_ns):
                 continue
             later = self.history.at(at_ns)
-            same = self._down(later) == link and later.links[link].since == self.then.links[link].since
-            if same and not later.planned & set(link) and set(link) <= set(later.members):
+            view = later.links.get(link)
+            lasts = view is not None and link[0] in later.covered and view.state == "down"
+            if lasts and view is not None and view.since == self.then.links[link].since and not later.planned & set(link):
                 case = self._case(later)
                 found = judge(case)
                 if found is not None and found.accuses:
@@ -130,13 +141,13 @@ class _Question:
     def _moments(self) -> list[int]:
         """Other moments of the same loss: once all have noticed, as far as it lasted so long, and between; or shortly before."""
         then, link = self.then, self.link
-        if link is None:
+        if link is None or self.as_seen_by is not None:
             return []
         since_ns, wait_ns = then.links[link].since_at, settle_ns(then)
         settled_ns = min(since_ns + wait_ns, self.history.end_ns(), *([self.over_ns - 1] if self.over_ns is not None else []))
         if then.at_ns >= since_ns + wait_ns:
             return [then.at_ns - wait_ns]
-        return [settled_ns - (settled_ns - since_ns) * part // 4 for part in range(3)] if settled_ns > since_ns else []
+        return [settled_ns - (settled_ns - since_ns) * part // 4 for part in range(4)] if settled_ns > since_ns else []
 
     def _case(self, cluster: Cluster) -> Case:
         history = self.history
@@ -144,7 +155,9 @@ class _Question:
 
         def entry(place: Place) -> Entry | None:
             if place not in opened:
-                opened[place] = entry_at(history, place)
+                feed, index = place
+                known = self.as_seen_by is None or (feed in cluster.states and index <= cluster.states[feed].entries)
+                opened[place] = entry_at(history, place) if known else None
             return opened[place]
 
         def rare(feed: Feed, kinds: tuple[str, ...]) -> list[Entry]:
@@ -158,7 +171,7 @@ class _Question:
             before = entry((feed, started - 1))
             return None if before is None else before.effective_ns
 
-        return Case(cluster, self.a, self.b, entry=entry, rare=rare, off_ns=off_ns)
+        return Case(cluster, self.a, self.b, entry=entry, rare=rare, off_ns=off_ns, loss=self.link)
 
     # The answer.
 
@@ -183,6 +196,7 @@ class _Question:
             until=None if until_ns is None else format_instant(until_ns),
             coverage=self._coverage(),
             advice=None if found is None else self._advice(found),
+            as_seen_by=self.as_seen_by,
             route=list(route) if isinstance(route, tuple) else route,
             direct=then.pair(*pair),
             suspect=None if found is None else found.suspect,
@@ -196,6 +210,8 @@ class _Question:
         if found is None:
             views = [then.links[pair] for pair in ((self.a, self.b), (self.b, self.a)) if pair in then.links]
             return max((view.since_at for view in views), default=None), None
+        if self.as_seen_by is not None:
+            return found.since_ns, None
         gone = [name for name in (self.a, self.b) if name not in then.members]
         if gone:
             return found.since_ns, over_ns(self.history, then.at_ns, lambda cluster: not set(gone) <= set(cluster.members))
@@ -250,7 +266,8 @@ class _Question:
                 yield Missing(name, None, None, f"no feed of {name} had begun")
                 continue
             feed = then.speakers[name].feed
-            after = next(self.history.entries(feed, then.states[feed].entries), None)
+            known = self.as_seen_by is None
+            after = next(self.history.entries(feed, then.states[feed].entries), None) if known else None
             until = None if after is None else format_instant(after.effective_ns)
             yield Missing(name, format_instant(reach.until_ns), until, f"{name}'s feed does not cover the moment")
         for pair in ((self.a, self.b), (self.b, self.a)):

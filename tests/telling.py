@@ -5,7 +5,7 @@
     05:00 cut alpha bravo 2             (minutes and seconds after the beginning: a word of `worlds.WORDS`, who, whom, amount)
 
 The world begins at 2026-01-01T00:00:00Z. Nothing may happen in its first three minutes, in which it forms, nor to a machine
-that does not run then.
+that does not run then. Clocks differ by some milliseconds, unless `spread_ms` says otherwise.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ SECOND_NS = 10**9
 
 def told(lines: list[str]) -> World:
     """The world that these lines tell of."""
-    given: dict = {}
+    given: dict = {"spread_ms": 5}
     happened: list[tuple[int, str, list[str], int]] = []
     for line in lines:
         first, *rest = line.split()
@@ -49,12 +49,13 @@ def told(lines: list[str]) -> World:
 
 
 def record(made: World, folder: Path) -> list[Path]:
-    """A ledger of its own for each machine whose feed was collected."""
+    """Each machine's ledger, if its feed was collected: its own feed, and of the others' what it had received."""
     folder.mkdir()
     paths = []
-    for feed, log in made.feeds.items():
-        paths.append(folder / f"{feed.machine}.ledger")
-        with Ledger.create(paths[-1], incarnation=feed.incarnation) as ledger:
-            ledger.append(log, observer=feed)
-            ledger.seal(feed)
+    for own in made.feeds:
+        paths.append(folder / f"{own.machine}.ledger")
+        with Ledger.create(paths[-1], incarnation=own.incarnation) as ledger:
+            for feed, log in made.held_by(own.machine).items():
+                ledger.add_feed(feed)
+                ledger.append(log, observer=feed, seal=feed == own)
     return paths

@@ -41,6 +41,7 @@ EFFECTFUL = {
     "ledger.node.doctor_sshd": "looks at its sshd",
     "ledger.node.doors": "accepts connections",
     "ledger.node.failures": "knows the exceptions of SSH",
+    "ledger.node.gate": "knows when codes expire",
     "ledger.node.invites": "throws dice for secrets, and keeps what was used",
     "ledger.node.joining": "asks to be let in",
     "ledger.node.links": "speaks SSH",

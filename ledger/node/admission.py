@@ -76,13 +76,18 @@ def judge(core: Core, channel: Channel) -> None:
     member = core.snapshot.membership.machines.get(heard.machine)
     if member is None or not member.member:
         known = f"{heard.machine} {member.cause or 'left'}" if member is not None else f"{heard.machine} was never admitted"
-        turn_away(core, channel, "not-a-member", known)
+        why = linking.place_of(core, member.since) if member is not None and member.dial_key == channel.key else None
+        turn_away(core, channel, "not-a-member", known, why)
     elif member.dial_key != channel.key:
         turn_away(core, channel, "auth-failed", f"the key is not the one recorded for {heard.machine}")
     elif heard.machine == core.me:
         turn_away(core, channel, "name-points-elsewhere", "this is the dialler itself")
     elif {core.me, heard.machine} & core.snapshot.planned:
-        turn_away(core, channel, "disconnected", "disconnected on purpose")
+        planned = {name: core.member(name) for name in (core.me, heard.machine) if name in core.snapshot.planned}
+        whose = next(each for each in planned.values() if each is not None)
+        turn_away(
+            core, channel, "disconnected", f"{whose.machine} is disconnected on purpose", linking.place_of(core, whose.planned)
+        )
     elif core.snapshot.addressing == "address":
         _reverse(core, channel)
     else:
@@ -107,7 +112,7 @@ def _forward(core: Core, channel: Channel, member: Member) -> None:
             return
         # The address that it came from first: where there is no NAT, it is the one that answers.
         addresses = sorted(found.answers, key=lambda each: each != channel.address)
-        _probe(core, channel, member, addresses, min(found.ttl_s or 0, PROBED_MAX_S))
+        _probe(core, channel, member, addresses, ttl_s=min(found.ttl_s or 0, PROBED_MAX_S))
 
     if name is None:
         turn_away(core, channel, "name-unresolvable", "no host name is recorded")
@@ -115,7 +120,7 @@ def _forward(core: Core, channel: Channel, member: Member) -> None:
     core.do(LookUp(core.ask(answered), name, "forward", cached=True))
 
 
-def _probe(core: Core, channel: Channel, member: Member, addresses: list[str], ttl_s: int, said: str = "") -> None:
+def _probe(core: Core, channel: Channel, member: Member, addresses: list[str], *, ttl_s: int, said: str = "") -> None:
     if channel.stage != "judging":
         return
     if not addresses:
@@ -135,7 +140,7 @@ def _probe(core: Core, channel: Channel, member: Member, addresses: list[str], t
                 settle(core, channel)
             return
         why = "another key answers" if found.key is not None else f"{found.reason}: {found.detail}"
-        _probe(core, channel, member, rest, ttl_s, f"{member.hostname} gives {address}, port {member.port}: {why}")
+        _probe(core, channel, member, rest, ttl_s=ttl_s, said=f"{member.hostname} gives {address}, port {member.port}: {why}")
 
     core.do(Probe(core.ask(answered), address, member.port))
 
@@ -185,10 +190,10 @@ def _greeting(core: Core, peer: Peer) -> bool:
     return channel is not None and channel.stage == "greeting"
 
 
-def turn_away(core: Core, channel: Channel, reason: Reason, detail: str) -> None:
+def turn_away(core: Core, channel: Channel, reason: Reason, detail: str, because: Place | None = None) -> None:
     """Refuse, and record it: each thing once an interval, or strangers could fill the log."""
     heard = channel.hello
-    refuse(core, channel, reason, detail)
+    refuse(core, channel, reason, detail, because=because)
     if heard is None or heard.machine == core.me:
         return
     key = ("refused", heard.machine, reason, channel.address)

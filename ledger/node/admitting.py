@@ -1,7 +1,7 @@
 """A newcomer with a code, seen from the member that gave it out.
 
-The newcomer proves that it has the secret by an HMAC over all that it asks, so none of it can be exchanged on the way. That the code
-is used stands on the disk before the admission is written, so it is never good twice; then follows `machine.joined` in this
+The newcomer proves that it has the secret by an HMAC over all that it asks, so none of it can be exchanged on the way. That the
+code is used stands on the disk before the admission is written, so it is never good twice; then follows `machine.joined` in this
 machine's feed, and runs of every feed, so that the newcomer begins with the whole record. Refusals are recorded. Whether
 a name, a key or a transport fits is judged before the code is touched.
 """

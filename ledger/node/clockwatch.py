@@ -1,7 +1,7 @@
 """The two clocks held against each other, and against the deadlines: steps of the wall clock, and own stalls.
 
-The wall clock should advance as the monotonic one does. Where it does not by more than a second it was set, and the entry that says
-so bears the clock after the step, so that a reader can tell which stretch is disowned (DESIGN section 6). A deadline that is
+The wall clock should advance as the monotonic one does. Where it does not by more than a second it was set, and the entry that
+says so bears the clock after the step, so that a reader can tell which stretch is disowned (DESIGN section 6). A deadline that is
 served much too late means that this machine stood still: what it did not hear meanwhile says nothing of others.
 """
 

@@ -1,9 +1,9 @@
 """What operators may ask of this machine: leave, remove, disconnect, reconnect, sethostname, status.
 
 A command is judged, and may be refused; what was done is an event like any other, and is answered only once it is stored. Each
-gives the position of its entry. `sethostname` is refused unless the name leads, by DNS as this machine sees it, to a listener with
-this machine's own host key: a cluster would otherwise lose it at the next dial. The last machine takes the cluster with it, so
-that it has to be said twice.
+gives the position of its entry. `sethostname` is refused unless the name leads, by DNS as this machine sees it, to a listener
+with this machine's own host key: a cluster would otherwise lose it at the next dial. The last machine takes the cluster with it,
+so that it has to be said twice.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def no(error: str, *, hint: str | None = None, code: int = 1) -> dict[str, Any]:
     return {"ok": False, "error": error, "hint": hint, "exit": code}
 
 
-def perform(core: Core, ask: str, machine: str, by: str | None, more: Mapping[str, Any], answered: Answered) -> None:
+def perform(core: Core, ask: str, machine: str, by: str | None, *, more: Mapping[str, Any], answered: Answered) -> None:
     """Do what is asked about `machine`; `answered` is called once, at once or later."""
     if ask == "status":
         answered({"ok": True, **status(core)})

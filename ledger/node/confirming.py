@@ -8,12 +8,23 @@ was lost. Nobody answered within an interval: a new epoch, unconfirmed. A cluste
 
 from __future__ import annotations
 
+from typing import Final
+
+from ledger.entry import Observed
 from ledger.events import FeedOpened
 from ledger.identity import Feed
 from ledger.node import linking
 from ledger.node.signals import Begin
 from ledger.node.state import SECOND, Core
 from ledger.node.wire import Hello
+
+PATIENCE_NS: Final = 10 * SECOND
+"""So long is waited for an answer at least, where pings are so frequent that an interval is shorter than a dial."""
+
+
+def patience_ns(core: Core) -> int:
+    """How long an answer is waited for."""
+    return max(core.interval_ns, PATIENCE_NS)
 
 
 def begin(core: Core) -> None:
@@ -26,7 +37,7 @@ def begin(core: Core) -> None:
         if core.state == "checking" and not resolve(core):
             core.do(Begin("unconfirmed"))
 
-    core.later(max(core.interval_ns, SECOND), late)
+    core.later(patience_ns(core), late)
 
 
 def greeted(core: Core, heard: Hello) -> None:
@@ -55,7 +66,7 @@ def resolve(core: Core) -> bool:
         return False
     lost = core.memo.get(("lost", core.feed.id))
     dialled = all(linking.peer_of(core, name).tried for name in core.others if name not in core.snapshot.planned)
-    if not dialled and core.now.mono_ns - core.since.mono_ns < core.interval_ns:
+    if not dialled and core.now.mono_ns - core.since.mono_ns < patience_ns(core):
         return False
     if lost is not None:
         core.do(Begin("restored", core.last + 1, lost))
@@ -64,6 +75,10 @@ def resolve(core: Core) -> bool:
     return True
 
 
-def opening(feed: Feed, why: Begin) -> FeedOpened:
-    """The first entry of a new epoch, which is `feed`."""
-    return FeedOpened(feed.incarnation, feed.machine, feed.epoch, feed.ledger_key, why.why, why.lost_from, why.lost_until)
+def opening(core: Core, feed: Feed, why: Begin) -> Observed:
+    """The first entry of a new epoch, which is `feed`: no later than what has been waiting to be written into it."""
+    opened = FeedOpened(feed.incarnation, feed.machine, feed.epoch, feed.ledger_key, why.why, why.lost_from, why.lost_until)
+    first = core.oldest
+    if first is None:
+        return core.stamp(opened)
+    return Observed(first.at_ns, opened, first.boot, first.mono_ns)

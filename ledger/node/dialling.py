@@ -15,7 +15,7 @@ from ledger.node import linking
 from ledger.node.signals import Dial, LookedUp, LookUp, Missed, Opened, Probe, Probed
 from ledger.node.state import SECOND, Channel, Core, Peer
 from ledger.node.view import Member
-from ledger.node.wire import PROTOCOL, Bye, Hello, Place
+from ledger.node.wire import PROTOCOL, Bye, Hello, Place, Want
 from ledger.node.words import Named
 
 GREETING_NS: Final = 10 * SECOND
@@ -150,8 +150,14 @@ def _wrong(core: Core, channel: Channel, heard: Hello) -> str | None:
 
 def turned_away(core: Core, channel: Channel, heard: Bye) -> None:
     """The acceptor says no; quietly, if it has or awaits another link of the pair."""
-    core.drop(channel)
     peer = core.peers.get(channel.machine)
+    because = heard.because
+    if because is not None and core.state == "running" and core.holds(core.feed_of(because.feed).id).last < because.last:
+        channel.stage = "ending"
+        core.send(channel, Want(because.feed, core.holds(core.feed_of(because.feed).id)))
+        linking.end_later(core, channel)
+    else:
+        core.drop(channel)
     if peer is None or peer.dialling != channel.number:
         return
     if heard.quiet:
@@ -163,7 +169,7 @@ def turned_away(core: Core, channel: Channel, heard: Bye) -> None:
 
 
 def hello(core: Core, peer: Peer, link: str) -> Hello:
-    """This machine's greeting to a peer."""
+    """The greeting of this machine to a peer."""
     own, theirs = core.member(core.me), core.member(peer.machine)
     newest = core.newest(theirs) if theirs is not None else None
     return Hello(

@@ -1,9 +1,9 @@
 """Commands for another machine: signed, passed from hop to hop along the route table, done once, and answered.
 
-A command names its target, an id and when it expires, and is signed by the ledger key of the machine at which the operator stands.
-Each machine on the way passes it on by its *own* table, to none that it has visited; where there is no way, that is the answer.
-The target does it once per id: a repetition gets the first answer. The answer comes back the way the command went. If none
-comes before it expires, nobody can say whether it was done, and so it is told: indeterminate, which is not failed.
+A command names its target, an id and when it expires, and is signed by the ledger key of the machine at which the operator
+stands. Each machine on the way passes it on by its *own* table, to none that it has visited; where there is no way, that is the
+answer. The target does it once per id: a repetition gets the first answer. The answer comes back the way the command went. If
+none comes before it expires, nobody can say whether it was done, and so it is told: indeterminate, which is not failed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def requested(core: Core, seen: Commanded) -> None:
         core.do(Answer(seen.request, body))
 
     if target == core.me or seen.ask not in ELSEWHERE:
-        commanding.perform(core, seen.ask, target, seen.by, seen.more, answered)
+        commanding.perform(core, seen.ask, target, seen.by, more=seen.more, answered=answered)
     elif core.member(target) is None:
         answered(no(f"{target} is no member", hint=f"members are {', '.join(core.snapshot.membership.names)}", code=2))
     else:
@@ -125,7 +125,7 @@ def came(core: Core, heard: Command) -> None:
     if ask not in ELSEWHERE:
         answered(no(f"{ask} is not commanded from elsewhere", code=2))
         return
-    commanding.perform(core, ask, core.me, str(by) if by is not None else None, more, answered)
+    commanding.perform(core, ask, core.me, str(by) if by is not None else None, more=more, answered=answered)
 
 
 def _reply(core: Core, command: Command, body: Mapping[str, Any]) -> None:

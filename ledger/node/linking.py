@@ -12,7 +12,8 @@ from typing import Final
 from ledger.events import LinkEstablished, LinkFailed, LinkLost, PingFailed, PingHeard, Reason
 from ledger.node.signals import Abort
 from ledger.node.state import MS, SECOND, Channel, Core, Peer
-from ledger.node.wire import Bye, Hello
+from ledger.node.wire import Bye, Hello, Place
+from ledger.node.words import Named
 
 BACKOFF_NS: Final = 500 * MS
 SOON_NS: Final = 2 * SECOND
@@ -112,15 +113,26 @@ def cease(core: Core, peer: Peer) -> None:
     peer.dialling, peer.addresses, peer.redial, peer.tries = 0, (), 0, 0
 
 
-def refuse(core: Core, channel: Channel, reason: Reason, detail: str, *, quiet: bool = False) -> None:
-    """Tell the other side why the channel ends; it has a moment to hear it and to close."""
-    core.send(channel, Bye(reason, detail[:DETAIL_MAX], quiet))
-    channel.stage = "ending"
-    number = channel.number
+def refuse(
+    core: Core, channel: Channel, reason: Reason, detail: str, *, quiet: bool = False, because: Place | None = None
+) -> None:
+    """Tell the other side why the channel ends; it has a moment to hear it and to close, or to ask for the entry that is why."""
+    core.send(channel, Bye(reason, detail[:DETAIL_MAX], quiet, None, because))
+    channel.stage, channel.offers = "ending", because is not None
+    end_later(core, channel)
+
+
+def end_later(core: Core, channel: Channel) -> None:
+    """End a channel in a moment, if the other side does not."""
 
     def end() -> None:
-        left = core.channels.get(number)
-        if left is channel:
+        if core.channels.get(channel.number) is channel:
             core.drop(channel)
 
     core.later(ENDING_NS, end)
+
+
+def place_of(core: Core, position: str | None) -> Place | None:
+    """An entry that decided something, as others may ask for it."""
+    found = core.feed_at(position) if position is not None else None
+    return Place(Named.of(found[0]), found[1]) if found is not None and found[0].ledger_key is not None else None

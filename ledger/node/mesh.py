@@ -58,6 +58,7 @@ class Mesh:
         )  # fmt: skip
         self._before = before
         self.core.redial = lambda peer: dialling.dial(self.core, peer)
+        self.core.want = lambda feed_id: replicating.want(self.core, feed_id)
 
     # What the daemon does.
 
@@ -166,11 +167,13 @@ class Mesh:
             member = core.member(name)
             if member is None:
                 cause: Reason = "left" if machines[name].cause == "left" else "not-a-member"
-                self._part(peer, cause, f"{name} {machines[name].cause or 'left'}")
+                why = linking.place_of(core, machines[name].since)
+                self._part(peer, cause, f"{name} {machines[name].cause or 'left'}", why)
                 linking.cease(core, peer)
                 del core.peers[name]
             elif {core.me, name} & core.snapshot.planned:
-                self._part(peer, "disconnected", "disconnected on purpose")
+                whose = member if name in core.snapshot.planned else machines[core.me]
+                self._part(peer, "disconnected", "disconnected on purpose", linking.place_of(core, whose.planned))
                 linking.cease(core, peer)
                 peer.reason = "disconnected"
             elif peer.channel is not None:
@@ -191,7 +194,7 @@ class Mesh:
                 else:
                     linking.plan(core, peer)
 
-    def _part(self, peer: Peer, reason: Reason, detail: str) -> None:
+    def _part(self, peer: Peer, reason: Reason, detail: str, because: wire.Place | None) -> None:
         """The record ends a link: the other side hears why, if it can."""
         channel = peer.channel
         if channel is None:
@@ -201,7 +204,7 @@ class Mesh:
         for action in actions:
             if action == sig.Abort(channel.number):
                 self.core.channels[channel.number] = channel
-                linking.refuse(self.core, channel, reason, detail)
+                linking.refuse(self.core, channel, reason, detail, because=because)
             else:
                 self.core.do(action)
 
@@ -210,7 +213,7 @@ class Mesh:
     def _heard(self, seen: sig.Heard) -> None:
         core, message = self.core, seen.message
         channel = core.channels.get(seen.channel)
-        if channel is None or channel.stage == "ending":
+        if channel is None:
             return
         match channel.stage, message:
             case "greeting", wire.Hello() if channel.dialled:
@@ -233,6 +236,12 @@ class Mesh:
                 admission.turn_away(core, channel, "not-a-member", "what entitles it was not to be had")
             case (("judging" | "guest"), wire.Bye()):
                 core.drop(channel)
+            case "ending", wire.Want() if channel.offers:
+                replicating.asked(core, channel, message)
+            case "ending", wire.Push() if channel.dialled:
+                replicating.pushed(core, channel, message)
+            case "ending", _:
+                pass
             case "up", _:
                 self._linked_said(channel, message)
             case _:
@@ -263,6 +272,7 @@ class Mesh:
                     if message.head is not None:
                         pinging.witness(core, peer, message.head)
                     linking.lose(core, peer, message.reason, message.detail, channel.machine)
+                    # Why is asked for at the next dial, which is then refused for the same reason.
             case _:
                 replicating.broke(core, channel, f"a {type(message).__name__} where there is none")
 
@@ -274,9 +284,8 @@ class Mesh:
         peer = core.peers.get(channel.machine)
         if peer is not None and peer.channel is channel:
             linking.lose(core, peer, seen.reason, seen.detail)
-            replicating.gone(core, channel)
             return
-        core.channels.pop(seen.channel, None)
+        core.forget(channel)
         if peer is not None and peer.dialling == channel.number:
             linking.fail(core, peer, seen.reason, seen.detail, channel.address, link=channel.link)
 

@@ -1,8 +1,8 @@
 """Every machine comes to hold every feed: who has what, who asks whom, and what is passed on at once.
 
-A machine says how far it can give each feed (`Have`), when a link is made, when something other than pings arrives, and with every
-ping. Who lacks something asks for it, one run at a time and one link per feed, so that bulk never delays a ping; what does not
-come in time is asked of another. The own entries are pushed without being asked to whoever had all before them. So the
+A machine says how far it can give each feed (`Have`), when a link is made, when something other than pings arrives, and with
+every ping. Who lacks something asks for it, one run at a time and one link per feed, so that bulk never delays a ping; what does
+not come in time is asked of another. The own entries are pushed without being asked to whoever had all before them. So the
 entries of a machine reach one that has no link to it, and the log of a machine that died is with the rest.
 """
 
@@ -22,6 +22,7 @@ PATIENCE_NS: Final = 10 * SECOND
 GATHER_NS: Final = 50 * MS
 """What arrives within so short a time is told of once."""
 PLACES_MAX: Final = 400
+NOTHING: Final = (Named("none", 1, ""), 0)
 
 
 def greet(core: Core, channel: Channel) -> None:
@@ -31,13 +32,17 @@ def greet(core: Core, channel: Channel) -> None:
         core.send(channel, Have(feeds))
 
 
-def news(core: Core, channel: Channel) -> tuple[Place, ...]:
-    """How far each feed can be given, where the other side was not told and does not have as much; they count as told."""
+def news(core: Core, channel: Channel, *, own: bool = False) -> tuple[Place, ...]:
+    """How far each feed (or the own alone) can be given, where the other side was not told and does not have as much; they count
+    as told.
+    """
     found = []
-    for feed_id, last in core.gives.items():
-        if last > channel.told.get(feed_id, 0) and last > channel.have.get(feed_id, (None, 0))[1]:
+    told, have = channel.told, channel.have
+    for feed_id in (core.feed.id,) if own else core.gives:
+        last = core.gives.get(feed_id, 0)
+        if last > told.get(feed_id, 0) and last > have.get(feed_id, NOTHING)[1]:
             found.append(Place(core.named[feed_id], last))
-            channel.told[feed_id] = last
+            told[feed_id] = last
             if len(found) == PLACES_MAX:
                 break
     return tuple(found)
@@ -75,45 +80,52 @@ def _spread(core: Core) -> None:
 def told(core: Core, channel: Channel, feeds: tuple[Place, ...]) -> None:
     """The other side says how far it can give feeds."""
     for place in feeds:
-        feed_id = place.feed.feed(core.feed.incarnation).id
+        feed_id = core.feed_of(place.feed).id
         channel.have[feed_id] = place.feed, place.last
-        want(core, feed_id)
+        if place.last > core.holds(feed_id).last:
+            want(core, feed_id)
 
 
 def want(core: Core, feed_id: str) -> None:
     """Ask for what is missing of a feed, if somebody has it and nobody was asked."""
-    if core.state == "checking" or not core.writable:
+    if core.state == "checking" or not core.writable or feed_id in core.wanted:
         return
     held = core.holds(feed_id)
-    linked = [peer.channel for peer in core.peers.values() if peer.channel is not None]
-    if any(core.now.mono_ns - each.wants.get(feed_id, -PATIENCE_NS) < PATIENCE_NS for each in linked):
-        return
-    able = [each for each in linked if each.have.get(feed_id, (None, 0))[1] > held.last and feed_id not in each.wants]
-    if not able:
-        return
-    # The feed's own machine first: what it says is the newest.
-    channel = min(able, key=lambda each: (each.have[feed_id][0].machine != each.machine, -each.have[feed_id][1], each.number))
-    ask(core, channel, channel.have[feed_id][0], held)
+    able = [
+        peer.channel
+        for peer in core.peers.values()
+        if peer.channel is not None and peer.channel.have.get(feed_id, NOTHING)[1] > held.last
+    ]
+    if able:
+        # The feed's own machine first: what it says is the newest.
+        channel = min(able, key=lambda each: (each.have[feed_id][0].machine != each.machine, -each.have[feed_id][1], each.number))
+        ask(core, channel, channel.have[feed_id][0], held)
 
 
 def ask(core: Core, channel: Channel, feed: Named, after: Held) -> None:
     """Ask one for a run; if it does not come in time, ask another."""
-    feed_id, asked_ns = feed.feed(core.feed.incarnation).id, core.now.mono_ns
-    channel.wants[feed_id] = asked_ns
+    feed_id = core.feed_of(feed).id
+    asked = core.wanted[feed_id] = channel.number, core.now.mono_ns
     core.send(channel, Want(feed, after))
 
     def late() -> None:
-        if channel.wants.get(feed_id) == asked_ns and core.channels.get(channel.number) is channel:
-            del channel.wants[feed_id]
+        if core.wanted.get(feed_id) == asked:
+            del core.wanted[feed_id]
             channel.have.pop(feed_id, None)
             want(core, feed_id)
 
     core.later(PATIENCE_NS, late)
 
 
+def _came(core: Core, channel: Channel, feed_id: str) -> None:
+    """What was asked for on this channel is here, or will not come."""
+    if core.wanted.get(feed_id, (0, 0))[0] == channel.number:
+        del core.wanted[feed_id]
+
+
 def asked(core: Core, channel: Channel, heard: Want) -> None:
     """The other side asks for a run."""
-    feed_id = heard.feed.feed(core.feed.incarnation).id
+    feed_id = core.feed_of(heard.feed).id
     channel.given.add(feed_id)
     channel.have[feed_id] = heard.feed, heard.after.last
     core.do(Give(channel.number, heard.feed, heard.after))
@@ -121,17 +133,17 @@ def asked(core: Core, channel: Channel, heard: Want) -> None:
 
 def nothing(core: Core, channel: Channel, heard: Nothing) -> None:
     """There was no run to give."""
-    channel.wants.pop(heard.feed, None)
+    _came(core, channel, heard.feed)
     channel.have.pop(heard.feed, None)
     want(core, heard.feed)
 
 
 def pushed(core: Core, channel: Channel, heard: Push) -> None:
     """A run came. While the record is being checked nothing is taken."""
-    if core.state == "checking" or not core.writable:
-        channel.wants.clear()
-        return
     run = heard.run
+    if core.state == "checking" or not core.writable:
+        _came(core, channel, run.word.id)
+        return
     channel.have[run.word.id] = run.feed, max(run.word.last, channel.have.get(run.word.id, (None, 0))[1])
     core.do(Take(channel.number, heard.run))
 
@@ -147,6 +159,7 @@ def took(core: Core, seen: Took) -> None:
         if seen.gives > core.gives.get(feed_id, 0):
             core.gives[feed_id] = seen.gives
     if channel is not None:
+        _came(core, channel, feed_id)
         channel.wants.pop(feed_id, None)
         channel.runs = 0 if grew else channel.runs
         feed, last = channel.have.get(feed_id, (core.named.get(feed_id), 0))
@@ -175,9 +188,3 @@ def broke(core: Core, channel: Channel, detail: str) -> None:
         linking.fail(core, peer, "protocol-error", detail, channel.address, link=channel.link, culprit=channel.machine)
     else:
         core.drop(channel)
-
-
-def gone(core: Core, channel: Channel) -> None:
-    """A channel is gone: what was asked of it is asked of others."""
-    for feed_id in list(channel.wants):
-        want(core, feed_id)

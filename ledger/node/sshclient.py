@@ -46,10 +46,14 @@ def load_key(path: str | Path) -> asyncssh.SSHKey:
 
 
 class Tap(asyncio.Protocol):
-    """Between a socket and the SSH library: passes everything on, both ways, and remembers what is worth knowing."""
+    """Between a socket and the SSH library: passes everything on, both ways, and remembers what is worth knowing. What the
+    library writes in one turn of the loop, of which there is much (before every packet one that says nothing), goes out in
+    one piece at its end.
+    """
 
     def __init__(self, inner: asyncio.Protocol) -> None:
         self.inner = inner
+        self.gathered = bytearray()
         self.heard = b""
         self.transport: asyncio.Transport | None = None
         self.address = ""
@@ -59,7 +63,18 @@ class Tap(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else ""
-        self.inner.connection_made(transport)
+        self.inner.connection_made(cast("asyncio.BaseTransport", _Gathering(self, self.transport)))
+
+    def gather(self, data: bytes) -> None:
+        """Write in this turn of the loop, with whatever else is written in it."""
+        if not self.gathered:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self.gathered += data
+
+    def _flush(self) -> None:
+        data, self.gathered = self.gathered, bytearray()
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
@@ -87,7 +102,20 @@ class Tap(asyncio.Protocol):
         """Bytes that the socket has not taken."""
         if self.transport is None or self.transport.is_closing():
             return 0
-        return self.transport.get_write_buffer_size()
+        return len(self.gathered) + self.transport.get_write_buffer_size()
+
+
+class _Gathering:
+    """The transport as the SSH library sees it: the socket's, but for `write`."""
+
+    def __init__(self, tap: Tap, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.write = tap.gather
+        self.abort = transport.abort
+        self.get_extra_info = transport.get_extra_info
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class Dialling:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -28,12 +29,14 @@ from ledger.node.words import Named
 Stage = Literal["greeting", "judging", "up", "guest", "ending"]
 SECOND: int = 1_000_000_000
 MS: int = 1_000_000
+FEEDS_MAX = 10_000
 
 
 class Channel(msgspec.Struct):
     """An open channel. `number`: positive if dialled; `machine`: whom it was dialled for, or who says it speaks; `told`,
-    `have`: by feed id how far this side, the other side, said it can give; `wants`: by feed id when its run was asked for; `given`:
-    feeds of which runs were given on it, so that what follows can be pushed.
+    `have`: by feed id how far this side, the other side, said it can give; `wants`: by feed id when its run was asked for;
+    `given`: feeds of which runs were given on it, so that what follows can be pushed; `offers`: whether one that
+    is refused may ask for the entry that is why.
     """
 
     number: int
@@ -47,6 +50,7 @@ class Channel(msgspec.Struct):
     have: dict[str, tuple[Named, int]] = {}
     wants: dict[str, int] = {}
     given: set[str] = set()
+    offers: bool = False
     runs: int = 0
     addresses: tuple[str, ...] = ()
 
@@ -121,6 +125,9 @@ class Core:
         self.questions: dict[int, Callable[[Any], None]] = {}
         self.numbers = 0
         self.memo: dict[tuple[str, ...], int] = {}
+        self.wanted: dict[str, tuple[int, int]] = {}
+        """By feed id the channel on which its next run was asked for, and when."""
+        self._feeds: dict[Named, Feed] = {}
         self.asks: dict[int, JoinAsk] = {}
         self.granting: dict[tuple[str, str], int] = {}
         self.requests: dict[str, Callable[[Mapping[str, Any]], None]] = {}
@@ -136,13 +143,18 @@ class Core:
     # Out.
 
     def tell(self, event: Event) -> None:
-        """This happened, now."""
+        """Something happened, now."""
         self._events.append(self.stamp(event))
 
     @property
     def waiting(self) -> int:
         """How many events wait to be stored."""
         return len(self._events)
+
+    @property
+    def oldest(self) -> Observed | None:
+        """The first event that waits to be stored."""
+        return self._events[0] if self._events else None
 
     def stamp(self, event: Event) -> Observed:
         """An event with its instants."""
@@ -239,6 +251,15 @@ class Core:
             return None
         return next(((feed, place.index) for feed in member.feeds if place.names(feed)), None)
 
+    def feed_of(self, named: Named) -> Feed:
+        """The feed that is named so on the wire."""
+        found = self._feeds.get(named)
+        if found is None:
+            if len(self._feeds) > FEEDS_MAX:
+                self._feeds.clear()
+            found = self._feeds[named] = named.feed(self.feed.incarnation)
+        return found
+
     def newest(self, member: Member) -> Feed | None:
         """The feed that a member writes, as far as it is known."""
         return member.feeds[-1] if member.feeds else None
@@ -252,7 +273,17 @@ class Core:
     redial: Callable[[Peer], None]
     """Dials a peer; set by `mesh`, since a lost link leads there and a dial leads to links."""
 
+    want: Callable[[str], None]
+    """Asks anybody for what is missing of a feed; set by `mesh` too."""
+
     def drop(self, channel: Channel) -> None:
-        """End a channel at once, and forget it."""
-        self.channels.pop(channel.number, None)
+        """End a channel at once, and forget it; what was asked for on it is asked of others."""
+        self.forget(channel)
         self.do(Abort(channel.number))
+
+    def forget(self, channel: Channel) -> None:
+        """A channel is gone."""
+        self.channels.pop(channel.number, None)
+        for feed_id in [feed_id for feed_id, asked in self.wanted.items() if asked[0] == channel.number]:
+            del self.wanted[feed_id]
+            self.later(0, partial(self.want, feed_id))

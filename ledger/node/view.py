@@ -7,7 +7,8 @@ a value that does not change any more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 from ledger.entry import Entry
@@ -25,6 +26,10 @@ class Member(Protocol):
     @property
     def member(self) -> bool:
         """Whether it is in."""
+
+    @property
+    def since(self) -> str:
+        """The position of the join, or of the removal, that made it what it is."""
 
     @property
     def joins(self) -> tuple[str, ...]:
@@ -115,7 +120,7 @@ class Snapshot(Protocol):
         """The settings in force, None if none are recorded."""
 
     @property
-    def planned(self) -> Set[str]:
+    def planned(self) -> AbstractSet[str]:
         """The members that are administratively disconnected."""
 
     @property
@@ -156,7 +161,7 @@ class Craft(Protocol):
     """What takes a private key, or arithmetic that a simulation can do without: handed in beside the view."""
 
     def sign(self, message: bytes) -> bytes:
-        """This machine's signature, by its ledger key."""
+        """The signature of this machine, by its ledger key."""
 
     def signed(self, key: str, message: bytes, signature: bytes) -> bool:
         """Whether the owner of this ledger key signed that."""

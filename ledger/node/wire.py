@@ -66,13 +66,14 @@ class Hello(Wire, frozen=True, tag="hello"):
 
 class Bye(Wire, frozen=True, tag="bye"):
     """Why this channel ends here. `quiet`: another link of the pair stands or comes, so nothing is wrong; `head`: at a stop,
-    the last head of the speaker's feed, signed.
+    the last head of the speaker's feed, signed; `because`: an entry that the other side may ask for, if it lacks it.
     """
 
     reason: Reason
     detail: Detail = ""
     quiet: bool = False
     head: Annotated[str, Meta(max_length=4096)] | None = None
+    because: Place | None = None
 
 
 class Ping(Wire, frozen=True, tag="ping"):
@@ -158,7 +159,7 @@ class Command(Wire, frozen=True, tag="command"):
     id: Annotated[str, Meta(max_length=64)]
     origin: Machine
     target: Machine
-    expires_ns: Count
+    expires_ns: Annotated[int, Meta(ge=0, le=2**62)]
     body: Said
     signature: Digest
     visited: Annotated[tuple[Machine, ...], Meta(max_length=64)] = ()

@@ -76,6 +76,7 @@ def test_a_killed_peer_is_known_at_once(tmp_path):
             reason, _ = await heard.end()
             assert reason in {"closed", "reset"}
             assert time.monotonic() - began < 1
+            await asyncio.to_thread(other.process.wait, 10)
             assert await other.reason() == "refused"
             await settle()
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from model import effective_instants
 from model_belief import belief, known_of_own, own_feeds
 from properties.test_states import printed
 from recorded import keepable, on_disk
 
-from ledger import events as ev
-from ledger.entry import Observed
 from ledger.errors import NotCovered
 from ledger.identity import Feed
-from ledger.testing import History, entries, histories
+from ledger.testing import History, entries, histories, worlds
 from projections.belief import Belief, stated
 from replay import states
 from replay.believing import live
 
+WORLDS = (worlds(size_max=2, machines_max=3) | worlds(size_max=2, machines_max=3, withheld=True)).map(
+    lambda world: {feed: log for feed, log in world.feeds.items() if log}
+)
+"""What observers of one truth recorded: replicated, with joins that some had not heard of, and logs whose end is missing."""
 LONG_AGO = -(2**63)
 SEALS = st.lists(st.integers(1, 60), max_size=3)
 SHIFTS = st.sampled_from([-1, 0, 1, 10**9, 150 * 10**9, 240 * 10**9, 240 * 10**9 + 1])
@@ -62,12 +64,7 @@ def test_a_belief_is_what_the_model_says_of_anything(history: History, seals: li
     compare(history, seals, 0, data)
 
 
-@given(histories(size_max=20), SEALS, SHIFTS, st.data())
-def test_what_had_not_been_received_changes_nothing(
-    history: History, seals: list[int], shift_ns: int, data: st.DataObject
-) -> None:
-    """Every log entry beyond what a machine had received by then deleted, its belief is the same: as known then."""
-    history = keepable(history)
+def what_was_received_suffices(history: History, seals: list[int], shift_ns: int, data: st.DataObject) -> None:
     machine = data.draw(st.sampled_from(sorted({feed.machine for feed in history})))
     own = moments(history, machine)
     at_ns = (data.draw(st.sampled_from(own)) if own else 0) + shift_ns
@@ -79,6 +76,14 @@ def test_what_had_not_been_received_changes_nothing(
         assert rest.belief(machine, at_ns) == whole.belief(machine, at_ns)
 
 
+@given(histories(size_max=20), SEALS, SHIFTS, st.data())
+def test_what_had_not_been_received_changes_nothing(
+    history: History, seals: list[int], shift_ns: int, data: st.DataObject
+) -> None:
+    """Every log entry beyond what a machine had received by then deleted, its belief is the same: as known then."""
+    what_was_received_suffices(keepable(history), seals, shift_ns, data)
+
+
 def kept_up(history: History, opened: object, machine: str, data: st.DataObject) -> None:
     """Feed a `Belief` with what the machine would store, in some order, and compare it at every position."""
     feeds = plain(history)
@@ -88,19 +93,17 @@ def kept_up(history: History, opened: object, machine: str, data: st.DataObject)
         logs[entry.feed].append(entry)
     done = dict.fromkeys((feed for feed in history if feed not in own), 0)
     by_id = {feed.id: feed for feed in history}
-    twin = None
+    twin, until = None, 0
     for place, feed in enumerate(own):
         if twin is None:
             twin = Belief(feed, opened.prefix)
         else:
             twin.begin(feed)
-            done[own[place - 1]] = 0 if opening_of(history[feed]) == "new" else known_of_own(feeds, machine, (feed, 1))[-2][1]
-        if opening_of(history[feed]) == "new":
-            done = dict.fromkeys(done, 0)
+            done[own[place - 1]] = until
         until = len(logs[feed])
         if place + 1 < len(own):
             before = known_of_own(feeds, machine, (own[place + 1], 1))
-            until = before[-2][1] if len(before) > 1 else until
+            until = before[-2][1] if len(before) > 1 else until  # what it lost is stored no more
         for entry in logs[feed][:until]:
             told = stated(entry.event)
             if told is not None and by_id.get(told[0]) in done:
@@ -109,10 +112,6 @@ def kept_up(history: History, opened: object, machine: str, data: st.DataObject)
             if entry.index % 3 == 0 or entry.index == until:
                 expected = opened.belief(machine, feed.at(entry.index))
                 assert twin.at(entry.effective_ns) == expected
-
-
-def opening_of(log: list[Observed]) -> str | None:
-    return log[0].event.why if log and isinstance(log[0].event, ev.FeedOpened) else None
 
 
 def catch_up(twin: Belief, logs: dict, done: dict, feed: Feed, until: int) -> None:
@@ -147,3 +146,13 @@ def test_a_belief_is_taken_up_from_a_ledger(history: History, seals: list[int], 
         for entry in rows[cut:]:
             twin.apply(entry)
         assert twin.at(LONG_AGO) == whole.belief(machine, feed.at(len(rows)))
+
+
+@settings(max_examples=12)
+@given(WORLDS.filter(bool), SEALS, SHIFTS, st.data())
+def test_in_worlds_too(history: History, seals: list[int], shift_ns: int, data: st.DataObject) -> None:
+    """Where many observers recorded one truth, with replication, faults and missing logs, all of this holds as well."""
+    compare(history, seals, shift_ns, data)
+    what_was_received_suffices(history, seals, shift_ns, data)
+    with on_disk(history, seals) as opened:
+        kept_up(history, opened, data.draw(st.sampled_from(sorted({feed.machine for feed in history}))), data)

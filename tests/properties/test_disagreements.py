@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_belief import belief
 from properties.test_stats import model_of, turns
-from recorded import keepable, on_disk
+from recorded import keepable, observed, on_disk
+from told import CREATED, ROOT, keyed, told
 
+from ledger import events as ev
+from ledger.identity import Feed
 from ledger.rehearsal import Rehearsal, Step
-from ledger.testing import History, histories, scripts
+from ledger.testing import History, World, faulty_worlds, histories, scripts
 from replay.answers_views import Disagreements
 from replay.disagreements import disagreements
 from replay.moments import Anchors, parse_moment
@@ -177,3 +180,63 @@ def test_views_differ_where_the_model_of_belief_says(history: History, seals: li
 def test_views_differ_so_whatever_stands_in_the_feeds(history: History, seals: list[int], since: float, until: float) -> None:
     """Whatever the feeds say, and say that they hold."""
     by_belief(history, seals, since, until)
+
+
+@settings(max_examples=6)
+@given(faulty_worlds(words=("one-way-cut",)))
+def test_a_planted_one_way_cut_is_listed_with_both_sides(world: World) -> None:
+    """Where one direction of one wire was cut so that its observer lost the link, the pair is listed, the evidence of both
+    sides are entries about it in their own feeds, and the interval ends are those entries' instants.
+    """
+    with on_disk(world.feeds) as opened:
+        answer = disagreements(opened, opened.start_ns(), opened.end_ns() + 1)
+        model = model_of(world.feeds)
+        found = rows(answer, ("pair",))
+        for fault in world.truth.faults:
+            (a, b), *_others = fault.wires
+            pair = f"{min(a, b)}={max(a, b)}"
+            lasted = [at for at in model.instants() if fault.since_ns <= at < fault.until_ns]
+            seen = [at for at in lasted if model.moment(at).pair(a, b) == "asymmetric"]
+            for at_ns in seen:
+                assert [about for since, until, _kind, about, _sides in found if since <= at_ns < until and about == pair] == [
+                    pair
+                ]
+        for since_ns, _until_ns, _kind, about, sides in found:
+            instants = []
+            for by in sides.values():
+                for observer, pos in by.items():
+                    entry = opened.entry(pos)
+                    peer = getattr(entry.event, "peer", None)
+                    assert entry.observer == observer
+                    assert {observer, peer} == set(about.split("="))
+                    instants.append(entry.effective_ns)
+            assert since_ns in instants
+
+
+def told_twice(alpha: Iterable[tuple[float, ev.Event]], bravo: Iterable[tuple[float, ev.Event]]) -> History:
+    """Two keyed feeds by hand: alpha founds, admits bravo at 1, and knows of a charlie that bravo never hears of."""
+    one, other = keyed("alpha", "ed25519:a"), keyed("bravo", "ed25519:b")
+    founded = (
+        (0, ev.FeedOpened(ROOT, "alpha", 1, "ed25519:a")),
+        (0, CREATED),
+        (0, ev.MachineJoined("alpha", ledger_key="ed25519:a", held=2)),
+        (1, ev.MachineJoined("bravo", ledger_key="ed25519:b")),
+        (2, ev.LinkEstablished("bravo", "1")),
+        (3, ev.MachineJoined("charlie", ledger_key="ed25519:c")),
+    )
+    opened = ((1, ev.FeedOpened(ROOT, "bravo", 1, "ed25519:b")), (2, ev.LinkEstablished("alpha", "1")))
+    return observed([*told(one, *founded, *alpha), *told(other, *opened, *bravo)])
+
+
+def pings(peer: str, feed: Feed, *held: tuple[float, int]) -> list[tuple[float, ev.Event]]:
+    return [(at, ev.PingAnswered(peer, n, 5, "1", feed=feed.id, held=count)) for n, (at, count) in enumerate(held, 1)]
+
+
+def test_a_view_comes_back_after_a_silence_and_after_a_standstill() -> None:
+    """Who writes again after more than 4 intervals has a view again; a feed that grows again after so long counts again."""
+    one, other = keyed("alpha", "ed25519:a"), keyed("bravo", "ed25519:b")
+    bravo = pings("alpha", one, *((60.0 * n + 5, 5) for n in range(1, 20)))
+    silent = told_twice(pings("bravo", other, (60, 2), (460, 2), (520, 2)), bravo)
+    by_belief(silent, [], 0.0, 1.0)
+    standing = [(60.0 * n, 2) for n in range(1, 8)] + [(480.0, 9), (540.0, 9), (600.0, 10)]
+    by_belief(told_twice(pings("bravo", other, *standing), bravo), [], 0.0, 1.0)

@@ -5,7 +5,7 @@ too many.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,7 +19,7 @@ from ledger import events as ev
 from ledger.entry import Entry, Observed
 from ledger.errors import NotCovered, Refused
 from ledger.identity import Feed
-from ledger.testing import histories
+from ledger.testing import FAULTS, World, faulty_worlds, histories
 from projections.cluster import Cluster
 from replay import states
 from replay.answers_why import Why
@@ -34,6 +34,9 @@ SCENE = 3
 """So many entries open a feed, make its machine a member, and begin its first run, in these meshes."""
 
 KINDS = ("path", "one-way", "isolated", "stopped", "crashed", "parted", "renamed", "limit", "left", "planned", "key")
+
+SINGLE = sorted(set(FAULTS) - {"loss", "stall", "one-sided-removal"})
+"""What goes wrong in a world once and parts a pair. Left out: what parts none, and a removal that follows an isolation."""
 
 
 class Planted(NamedTuple):
@@ -163,6 +166,42 @@ def test_with_logs_missing_nothing_is_made_up(fault: Planted, share: float, kept
     if answer.cause is None or answer.cause == "unknown":
         assert answer.missing or answer.direct == "up" or answer.chain
     assert answer.reachable == (None if route == "unknown" else route is not None)
+
+
+@given(faulty_worlds(words=SINGLE), st.integers(0, 2**20))
+def test_in_every_world_with_one_fault_it_is_named(world: World, draw: int) -> None:
+    """Of any link that the fault takes down, at any moment of it: what was planted, or `unknown` and what is missing."""
+    faults = [fault for fault in world.truth.faults if fault.plant and fault.wires]
+    with on_disk(world.feeds) as opened:
+        for fault in faults:
+            wire = fault.wires[draw % len(fault.wires)]
+            answer = why(opened, *wire, fault.since_ns + (fault.until_ns - fault.since_ns) * (draw % 997) // 997)
+            named = answer.cause in {other.cause for other in faults if wire in other.wires}
+            assert named or (answer.cause == "unknown" and answer.missing) or answer.direct == "up", (fault, answer.cause)
+
+
+@settings(max_examples=20)
+@given(faulty_worlds(words=SINGLE), st.integers(0, 2**20))
+def test_as_seen_by_one_machine_nothing_later_counts(world: World, draw: int) -> None:
+    """What `why` says by the belief of a machine is of that belief: its routes, and no entry, end or missing stretch beyond."""
+    fault = next(fault for fault in world.truth.faults if fault.plant)
+    at_ns = fault.since_ns + (fault.until_ns - fault.since_ns) * (draw % 997) // 997
+    with on_disk(world.feeds) as opened:
+        observer = opened.feeds[draw % len(opened.feeds)].machine
+        try:
+            belief = opened.belief(observer, at_ns)
+        except NotCovered:
+            return
+        machines = sorted(belief.membership.machines)
+        for a, b in [*fault.wires[:1], *pairwise(machines)]:
+            answer = why(opened, a, b, at_ns, as_seen_by=observer)
+            route = belief.routes[a, b] if {a, b} <= set(belief.members) else None
+            assert (answer.as_seen_by, answer.until) == (observer, None)
+            assert answer.reachable == (None if route == "unknown" else route is not None)
+            assert all(gap.until is None for gap in answer.missing)
+            for each in answer.chain:
+                entry = opened.entry(each.pos)
+                assert entry.index <= belief.states[entry.feed].entries
 
 
 # It never contradicts the state.

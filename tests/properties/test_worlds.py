@@ -13,6 +13,7 @@ from recorded import on_disk
 
 from ledger import events as ev
 from ledger.codec import encode_event
+from ledger.errors import LedgerError
 from ledger.identity import IMPORTED
 from ledger.rehearsal import Step
 from ledger.testing import FAULTS, Setup, entries, faulty_worlds, play, world, worlds
@@ -245,6 +246,25 @@ def test_what_was_not_collected_is_not_there(made):
         feed = next((feed for feed in whole if feed.machine == made.setup.machines[place]), None)
         if feed is not None:
             assert len(made.feeds.get(feed, ())) == len(whole[feed]) * share // 1000
+
+
+@given(worlds(skewed=False, machines_min=3, size_max=3), st.data())
+@settings(max_examples=12)
+def test_a_machines_own_ledger_tells_its_belief(made, data):
+    """What a machine believed is the same from its own ledger alone as from all logs together, at any moment."""
+    machine = data.draw(st.sampled_from(sorted(feed.machine for feed in made.whole)))
+    at_ns = data.draw(st.integers(min_value=made.truth.start_ns + 10**9, max_value=made.truth.end_ns))
+    with on_disk(made.held_by(machine)) as own, on_disk(made.whole) as every:
+        try:
+            alone = own.belief(machine, at_ns)
+        except LedgerError as why:
+            with pytest.raises(type(why)):
+                every.belief(machine, at_ns)
+        else:
+            together = every.belief(machine, at_ns)
+            assert alone.pairs == together.pairs
+            assert alone.members == together.members
+            assert dict(alone.routes.items()) == dict(together.routes.items())
 
 
 def test_clocks_are_wrong_as_the_truth_says():

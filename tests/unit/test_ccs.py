@@ -1,7 +1,9 @@
 """The node's own listener and who dials it, over real sockets: frames both ways, every end with its reason, every cap kept."""
 
 import asyncio
+import gc
 import time
+from pathlib import Path
 
 import asyncssh
 import pytest
@@ -77,6 +79,23 @@ def test_an_end_is_told_once_to_both(who):
                 assert each.link.backlog() == 0
             await settle()
             assert not hall.listener.proved
+
+    run(inner())
+
+
+@pytest.mark.parametrize("who", ["dialler", "acceptor"])
+def test_last_words_are_heard(who):
+    """What was sent in the same turn as the abort still arrives: a refusal may say why it is one."""
+
+    async def inner():
+        async with Hall() as hall:
+            hall.echo = False
+            heard = await hall.dial()
+            mine, other = (heard, hall.accepted[0]) if who == "dialler" else (hall.accepted[0], heard)
+            mine.link.send(b"because")
+            mine.link.abort()
+            assert await asyncio.wait_for(other.frames.get(), 5) == b"because"
+            assert (await other.end())[0] in {"closed", "reset"}
 
     run(inner())
 
@@ -343,7 +362,7 @@ def test_a_peer_that_takes_nothing_is_dropped_before_it_fills_the_memory(monkeyp
             hall.accepted[0].link.pause()
             for _ in range(8):
                 heard.link.send(bytes(FRAME_MAX))
-            assert 0 < heard.link.backlog() < 8 * FRAME_MAX + 100
+            assert 0 < heard.link.backlog() < 9 * FRAME_MAX
             for _ in range(64):
                 heard.link.send(bytes(FRAME_MAX))
             assert (await heard.end())[0] == "timeout"
@@ -537,3 +556,40 @@ def test_a_standing_that_ends_keeps_the_key_out_from_then_on():
             assert (await hall.fails())[0] == "auth-failed"
 
     run(inner())
+
+
+def descriptors():
+    """How many files and sockets this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_nothing_is_left_behind():
+    """After a hundred connections that ended in every way (aborted, refused, half-way, turned away) no descriptor, no record of
+    them at the door, and no object of the SSH library is left.
+    """
+
+    async def inner():
+        async with Hall(per_key=1) as hall:
+            for _ in range(20):
+                heard = await hall.dial()
+                assert (await hall.fails())[0] == "connection-limit"
+                assert (await hall.fails(key()))[0] == "auth-failed"
+                assert (await hall.fails(host_keys=[key_text(key())]))[0] == "host-key-mismatch"
+                _, writer = await asyncio.open_connection(LOOPBACK, hall.port)
+                writer.write(b"SSH-2.0-half\r\n\0\0")
+                await writer.drain()
+                writer.transport.abort()
+                heard.link.abort()
+                await hall.accepted[-1].end()
+                await settle()
+            hall.accepted.clear()
+            hall.dialled.clear()
+            del heard, writer
+            await asyncio.sleep(0.1)
+            assert (hall.listener.unproved, hall.listener.proved, hall.listener.arriving) == ({}, {}, {})
+            gc.collect()
+            kinds = asyncssh.SSHServerConnection, asyncssh.SSHClientConnection
+            assert [each for each in gc.get_objects() if type(each) in kinds] == []
+            return descriptors()
+
+    assert run(inner()) == run(inner())

@@ -11,8 +11,9 @@ import pytest
 
 from ledger.errors import Refused
 from replay import answers as mesh
+from replay import answers_conditions as broken
+from replay import answers_node as nodes
 from replay import answers_why as proofs
-from replay import node_answers as nodes
 from replay import receipts
 from replay.answers_views import Disagreement, Disagreements, Side
 from replay.listings import LISTED
@@ -45,6 +46,10 @@ TAKEN: dict[str, Any] = {
     "refused": [receipts.Refusal(7, "no JSON", "other.jsonl"), receipts.Refusal(None, "no ledger")],
 }
 WINDOW: dict[str, Any] = {"since": "2026-11-22T03:00:00Z", "until": "2026-11-22T04:00:00Z"}
+AGAINST = broken.Against("alpha=bravo", "is down", ["alpha#7"])
+STRETCH = broken.Stretch(
+    "broken", "2026-11-22T03:00:00Z", None, 3, "alpha#7", "link.lost", "alpha#6", [AGAINST], more=False
+)  # fmt: skip
 
 SAMPLES: dict[str, mesh.Answer] = {
     "at": mesh.At(**HEAD, **STATE),
@@ -128,6 +133,21 @@ SAMPLES: dict[str, mesh.Answer] = {
     "sql": receipts.Sql(columns=["kind", "count(*)", "at_ns"], rows=[{"kind": "link.lost", "count(*)": 3, "at_ns": 5}]),
     "version": receipts.Version(version="0.1.0", python="3.11.7", sqlite="3.46.0", format=1),
     "demo": receipts.Demo(ok=True, generated=True, ledger=None, steps=[receipts.Step("who is in", "5", "5", ok=True)]),
+    "bisect": broken.Bisect(
+        condition="full-mesh",
+        says="every pair of members is up",
+        **WINDOW,
+        held_ns=5,
+        broken_ns=3,
+        uncovered_ns=0,
+        broken=1,
+        first=STRETCH,
+        good=WINDOW["since"],
+        stretches=[STRETCH],
+    ),
+    "conditions": broken.Conditions(
+        conditions=[broken.Listed("full-mesh", "every pair of members is up")], words=[broken.Listed("up(A, B)", "…")]
+    ),
     "node": nodes.Node(
         machine="alpha",
         hostname="alpha.lab.example",
@@ -161,6 +181,10 @@ SAMPLES: dict[str, mesh.Answer] = {
                 None, True, "7-1", "dialled", "192.0.2.2", 412, "2026-11-22T03:59:59Z", "bravo#8", route=["alpha", "bravo"]
             ),
         },
+    ),
+    "doctor": nodes.Doctor(
+        ok=False,
+        checks=[nodes.Looked("charlie", "forward", "bad", "c3.lab.example: nxdomain", "name-unresolvable", "publish an address")],
     ),
     "error": receipts.Error(error="Refused", message="'noon' names no moment", hint=None, exit_code=2),
 }
@@ -245,10 +269,10 @@ def test_the_shapes_of_the_contract() -> None:
     assert list(value["machines"]["alpha"]) == ["member", "communicating", "cause", "hostname", "since", "since_pos"]
     assert list(value["links"]["alpha:bravo"]) == ["state", "reason", "since", "since_pos", "last_ping", "sent", "lost"]
     assert list(value["links"]["alpha:bravo"]["last_ping"]) == ["at", "outcome", "rtt_us"]
+    assert list(json.loads(printed("diff", "json"))) == ["schema", "from", "to", "as_seen_by", "changes"]
     assert list(json.loads(printed("why", "json")))[:13] == [
         "schema", "from", "to", "at", "reachable", "cause", "root_pos", "chain", "others", "since", "until", "coverage", "advice",
     ]  # fmt: skip
-    assert list(json.loads(printed("diff", "json"))) == ["schema", "from", "to", "as_seen_by", "changes"]
     entry, foreign = (json.loads(line) for line in printed("log", "jsonl").splitlines())
     assert list(entry) == ["pos", "rec", "at", "boot", "mono_ns", "kind", "v", "event"]
     assert list(foreign) == ["pos", "rec", "at", "boot", "mono_ns", "kind", "v", "raw"]

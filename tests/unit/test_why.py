@@ -408,6 +408,7 @@ def test_hostile_details_are_made_harmless() -> None:
     [
         (("alpha", "charlie", "--at", "03:02"), 0),
         (("alpha", "charlie", "--at", "03:08"), 0),
+        (("alpha", "charlie", "--at", "03:08", "--as-seen-by", "delta"), 0),
         (("alpha", "echo"), 1),
         (("alpha", "charlie", "--at", "03:08", "-L", "alpha.ledger"), 3),
         (("alpha", "zulu"), 2),

@@ -83,6 +83,24 @@ class Status(Answer, frozen=True, kw_only=True, tag="meshledger.status/1"):
     members: dict[str, Peer]
 
 
+class Looked(Struct, frozen=True):
+    """One thing that `doctor` looked at. `reason`: what a link that failed for it would be given as its reason."""
+
+    machine: str
+    check: str
+    verdict: str
+    said: str
+    reason: str | None
+    hint: str | None
+
+
+class Doctor(Answer, frozen=True, kw_only=True, tag="meshledger.doctor/1"):
+    """`doctor`: what links depend on, as this machine sees it. `ok`: nothing is bad; warnings may stand."""
+
+    ok: bool
+    checks: list[Looked]
+
+
 class PeerRow(Struct, frozen=True):
     """One member in a table."""
 
