@@ -67,9 +67,7 @@ def not_of_the_record(folder: Path) -> list[str]:
     """What is wrong with the ledgers of a folder: bytes, and invariants of the record or of the software."""
     report = verify([folder])
     found = judged([folder], report, monitors())
-    bad = [
-        each.rule.name for each in found if each.severity not in {"mesh", "coverage"} and each.outcome == "violated"
-    ]
+    bad = [each.rule.name for each in found if each.severity not in {"mesh", "coverage"} and each.outcome == "violated"]
     return [*(problem.what for problem in report.problems), *bad]
 
 
