@@ -177,9 +177,10 @@ class RenameBeforeUpgrade(Named):
 
 
 class Bearers(Roll):
-    """By machine its host name, and where it got it."""
+    """By machine its host name, and where it got it; its port."""
 
     names: dict[str, tuple[str, str]] = msgspec.field(default_factory=dict)
+    ports: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class OneNameOneMachine(Enrolled):
@@ -189,14 +190,15 @@ class OneNameOneMachine(Enrolled):
     state_type: ClassVar[type[State]] = Bearers
 
     def __init__(self) -> None:
-        says = "No two members have one main host name at one time."
+        says = "No two members are found under one main host name, and one port there, at one time."
         super().__init__(Rule("B15", "one name, one machine", "mesh", says))
 
     def joined(self, machine: str, entry: Entry) -> None:
         """Its name as of the join."""
-        name = getattr(entry.event, "hostname", None)
-        if name is not None:
-            self._bear(machine, name, entry)
+        event = entry.event
+        if isinstance(event, ev.MachineJoined) and event.hostname is not None:
+            self.state.ports[machine] = event.port
+            self._bear(machine, event.hostname, entry)
 
     def other(self, entry: Entry) -> None:
         """A rename of its own."""
@@ -208,7 +210,12 @@ class OneNameOneMachine(Enrolled):
         self.state.names.pop(machine, None)
 
     def _bear(self, machine: str, name: str, entry: Entry) -> None:
-        others = [(other, pos) for other, (theirs, pos) in self.state.names.items() if theirs == name and other != machine]
+        port = self.state.ports[machine]
+        others = [
+            (other, pos)
+            for other, (theirs, pos) in self.state.names.items()
+            if theirs == name and other != machine and self.state.ports[other] == port
+        ]
         if others:
             self.violate(entry, f"{machine} is called {name}, and so is {others[0][0]}", tuple(pos for _other, pos in others))
         else:

@@ -22,6 +22,8 @@ from projections.operators import Always, Monotone
 
 STEP_NS: Final = 1_000_000_000
 """Wall and monotonic clock may part by this much from entry to entry, and a thousandth of the time between, unsaid."""
+JITTER_NS: Final = 1_000_000_000
+"""A ping may be so much late for want of a processor, however short the interval."""
 HELD_MAX: Final = 1000
 """Bad news of a feed that are kept until it is known whether its node had stalled."""
 
@@ -179,11 +181,13 @@ class StepsAreTold(_Clocked):
 
 def cadence() -> Monitor:
     """A9."""
-    says = "While a node runs, every peer that it pings is pinged again within one and a half intervals."
+    says = (
+        "While a node runs, every peer that it pings is pinged again within one and a half intervals (or a second more than one)."
+    )
     pings = about(ANSWERED, UNANSWERED)
     return Responds(
         Rule("A9", "pings keep their pace", "coverage", says), _peer_of_ping, pings,
-        lambda pace, since, until: pace.interval_ns(since, until) * 3 // 2,
+        lambda pace, since, until: max(pace.interval_ns(since, until) * 3 // 2, pace.interval_ns(since, until) + JITTER_NS),
         kinds=(ANSWERED, UNANSWERED, LOST, FAILED, "machine.left", "machine.disconnected"),
         unless=parted, peers=True,
         what="no ping followed this one in time",

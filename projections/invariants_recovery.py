@@ -7,7 +7,7 @@ is asked what became of it. A log that is missing is no crash: whose pings were 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -95,6 +95,10 @@ class CrashIsSeen(AcrossFeeds):
             self._settle(other, ends.get(other, 0))
 
 
+PATIENCE_NS: Final = 60_000_000_000
+"""Between two dials so much may pass, however short the interval: whoever dials backs off."""
+
+
 class Trying(Halves):
     """Pairs that are down: since when nobody tried, by which entry."""
 
@@ -107,7 +111,10 @@ class NobodyGivesUp(AcrossFeeds):
     state_type: ClassVar[type[State]] = Trying
 
     def __init__(self) -> None:
-        says = "While both machines run, a pair that was lost stands again within three intervals, or somebody dialled in vain."
+        says = (
+            "While both machines run, a pair that was lost stands again within three intervals (a minute at least), or somebody"
+            " dialled in vain."
+        )
         super().__init__(Rule("B10", "nobody gives up", "mesh", says))
 
     def linked(self, observer: str, peer: str, entry: Entry) -> None:
@@ -127,7 +134,7 @@ class NobodyGivesUp(AcrossFeeds):
         if found is None:
             return
         since_ns, pos = found
-        if until_ns - since_ns > 3 * self.pace.interval_ns(since_ns, since_ns):
+        if until_ns - since_ns > max(3 * self.pace.interval_ns(since_ns, since_ns), PATIENCE_NS):
             self.tally.violate(Witness(since_ns, pos, f"{pair} is down, and nobody tries"))
         elif pending:
             self.tally.pending += 1

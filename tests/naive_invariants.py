@@ -339,7 +339,11 @@ def a9(log: Log) -> Found:
     def answers(entry: Entry) -> str | None:
         return peer_of(entry, "ping.answered", "ping.failed")
 
-    return responds(log, asks, answers, lambda s, u: _longest(log, lambda x: x.ping_interval_ms)(s, u) * 3 // 2, _parted)
+    def length(since: int, until: int) -> int:
+        interval = _longest(log, lambda each: each.ping_interval_ms)(since, until)
+        return max(interval * 3 // 2, interval + 10**9)
+
+    return responds(log, asks, answers, length, _parted)
 
 
 def a12(log: Log) -> Found:

@@ -134,7 +134,7 @@ def b10(log: Log) -> Found:
             nonlocal since
             if since is None:
                 return
-            if until - since.effective_ns > 3 * log.interval(since.effective_ns):
+            if until - since.effective_ns > max(3 * log.interval(since.effective_ns), 60 * 10**9):
                 found.at(since)
             elif blind:
                 found.uncovered = True
@@ -159,7 +159,7 @@ def b10(log: Log) -> Found:
                 close(entry.effective_ns, blind=True)
         if since is not None:
             ends = [since.effective_ns if end is None else end for end in (log.end(a), log.end(b))]
-            if min(ends) - since.effective_ns > 3 * log.interval(since.effective_ns):
+            if min(ends) - since.effective_ns > max(3 * log.interval(since.effective_ns), 60 * 10**9):
                 found.at(since)
             else:
                 found.pending = True
@@ -263,7 +263,11 @@ def b15(log: Log) -> Found:
         named |= is_(entry, "hostname.changed") and machine in _named(log, place - 1)
         if named:
             found.judged = True
-            if any(name == bears[machine] for other, name in bears.items() if other != machine):
+            ports = {
+                e.event.machine: e.event.port for e in log.controls[: place + 1] if is_(e, "machine.joined") and e.event.hostname
+            }
+            here = bears[machine], ports[machine]
+            if any((name, ports[other]) == here for other, name in bears.items() if other != machine):
                 found.at(entry)
     return found
 

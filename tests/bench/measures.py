@@ -24,9 +24,10 @@ from bench.roster import contestant
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"PYTHONHASHSEED": "0"}
 SLOW_EVENTS = 300_000
+NAIVE_EVENTS = 6_000
 RIGHT = ("world.py", "workload.py", "digest.py", "tasks.py")
 """The rooms that decide what is right; their text names the cache of it."""
-MEASURES = ("append", "bytes", "replay", "order", "at", "why", "verify", "memory", "commands", "worlds")
+MEASURES = ("append", "bytes", "replay", "order", "at", "why", "verify", "invariants", "memory", "commands", "worlds")
 
 
 class Scale(NamedTuple):
@@ -321,6 +322,32 @@ class Run:
         results = self.rounds("verify", ["ours", "sha-chain"], ask)
         values = {who: statistics.median(one["value"] for one in some) for who, some in results.items()}
         self.tell("verify of the bytes", "events/s", values, {"sha-chain": 5}, less=False)
+
+    def invariants(self) -> None:
+        """All invariants over the whole log, and the naive check, which is quadratic, over the beginning of it: there both must
+        find the same.
+        """
+
+        def ask(who: str) -> dict[str, Any]:
+            plain = who == "naive"
+            folder, told = self.store("ours", events=min(self.scale.events, NAIVE_EVENTS) if plain else self.scale.events)
+            self.say(f"all invariants, {'by their sentences' if plain else 'by monitors'}, {told['events']:,} events")
+            got = self.task("invariants", who="ours", folder=folder, plain=plain)
+            if plain:
+                self.check("ours", self.task("invariants", who="ours", folder=folder, plain=False)["answer"], got["answer"])
+            return {"value": told["events"] / got["seconds"], "mib": got["mib"]}
+
+        results = self.rounds("invariants", ["ours", "naive"], ask)
+        note = f"naive: {min(self.scale.events, NAIVE_EVENTS):,} events"
+        for part, measure, unit, less in (
+            ("value", "verify with all invariants", "events/s", False),
+            ("mib", "its memory", "MiB", True),
+        ):
+            found = {who: statistics.median(one[part] or 0 for one in some) for who, some in results.items()}
+            ours, naive = found.get("ours"), found.get("naive")
+            if ours and naive:
+                ratio = naive / ours if less else ours / naive
+                self.lines.append(Line(measure, ours, naive, "the naive check", ratio, unit, "", note))
 
     def commands(self) -> None:
         """Whole processes: start-up and modules beside a bare interpreter; export, import and merge in events a second."""

@@ -210,6 +210,29 @@ def verify(who: str, folder: str) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - began, "answer": checked}
 
 
+def invariants(who: str, folder: str, *, plain: bool) -> dict[str, Any]:
+    """Seconds in which all invariants were judged over the ledger, and the memory that took at its peak. `plain`: by the naive
+    check, over a list of all entries. `answer`: of the invariants that both judge, how often each is violated.
+    """
+    import naive_invariants as naive
+
+    from projections.invariants import shipped
+    from replay.judging import judge
+
+    sentences = {name.upper(): each for name, each in vars(naive).items() if name[:1] in "ab" and name[1:].isdigit()}
+    history = opened(who, folder).history  # type: ignore[attr-defined]  only ours is asked
+    gc.collect()
+    before, began = memory_kib("VmRSS") if Path("/proc/self/status").exists() else None, time.perf_counter()
+    if plain:
+        log = naive.Log([entry for feed in history.feeds for entry in history.entries(feed)])
+        answer = {name: len(sentence(log).wrong) for name, sentence in sentences.items()}
+    else:
+        answer = {each.rule.name: each.violations for each in judge(history, shipped()) if each.rule.name in sentences}
+    took = time.perf_counter() - began
+    over = None if before is None else max(memory_kib("VmHWM") - before, 1) / 1024
+    return {"seconds": took, "mib": over, "answer": dict(sorted(answer.items()))}
+
+
 def worlds(count: int) -> dict[str, Any]:
     """Seconds to play so many worlds of five machines and thirty minutes, and how many entries their observers recorded."""
     from ledger.worlds import world
@@ -219,7 +242,7 @@ def worlds(count: int) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - began, "entries": entries}
 
 
-TASKS = {task.__name__: task for task in (reference, build, append, replay, order, at, why, verify, worlds)}
+TASKS = {task.__name__: task for task in (reference, build, append, replay, order, at, why, verify, invariants, worlds)}
 
 
 def main() -> None:
