@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from projections.belief import Belief, believed
 from projections.cluster import Cluster
-from projections.conditions import CONDITIONS, Condition, Exhibit, Judgement
+from projections.conditions import Condition, Exhibit, Judgement
 from projections.coverage import Pause, covered_at, covered_spans
 from projections.expression import expression
 from projections.feed_state import FeedState
@@ -25,7 +25,7 @@ from projections.views import Coverage, LastPing, LinkView, MachineView, View
 if TYPE_CHECKING:
     from projections.deadlines import Responds
     from projections.invariants import shipped
-    from projections.monitor import Exhibit, Horizon, Monitor, Rule, Run, State, Verdict
+    from projections.monitor import Horizon, Monitor, Rule, Run, State, Verdict, Witness
     from projections.operators import Alternates, Always, AtMost, Monotone, Never, Sometimes
     from projections.pace import Pace
     from projections.past import Historically, Once, Since
@@ -50,12 +50,11 @@ _ROOMS = {
     "State": "monitor",
     "Verdict": "monitor",
     "Watch": "watch",
-    "Exhibit": "monitor",
+    "Witness": "monitor",
     "shipped": "invariants",
 }
 
 __all__ = [
-    "CONDITIONS",
     "Alternates",
     "Always",
     "AtMost",
@@ -93,6 +92,7 @@ __all__ = [
     "Verdict",
     "View",
     "Watch",
+    "Witness",
     "articulation",
     "asymmetric",
     "believed",

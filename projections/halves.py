@@ -37,6 +37,8 @@ class Halves(State):
     halves: dict[str, dict[str, Half]] = msgspec.field(default_factory=dict)
     running: dict[str, int] = msgspec.field(default_factory=dict)
     """By machine since when its node runs, as far as it says."""
+    spoken: dict[str, str] = msgspec.field(default_factory=dict)
+    """By machine the feed of its last start or stop: with a new epoch nobody knows when the one before ended."""
 
     def half(self, observer: str, peer: str) -> Half:
         """What is known of one direction."""
@@ -70,8 +72,10 @@ class AcrossFeeds(Monitor):
                 self.turned(observer, event.peer, before, entry)
             self.linked(observer, event.peer, entry)
         elif isinstance(event, (ev.NodeStarted, ev.NodeStopped)):
-            ended_ns = entry.effective_ns if isinstance(event, ev.NodeStopped) else now_ns
-            crashed = isinstance(event, ev.NodeStarted) and observer in self.state.running
+            same = self.state.spoken.get(observer) == entry.feed.id
+            ended_ns = now_ns if isinstance(event, ev.NodeStarted) and same else entry.effective_ns
+            crashed = isinstance(event, ev.NodeStarted) and observer in self.state.running and same
+            self.state.spoken[observer] = entry.feed.id
             self.ended(observer, ended_ns, entry, crashed=crashed)
             for half in self.state.halves.get(observer, {}).values():
                 half.state, half.at_ns, half.pos = "unknown", entry.effective_ns, entry.position

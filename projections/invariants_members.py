@@ -100,7 +100,7 @@ class LeaveIsFinal(Enrolled):
                     judged = True
                     what = f"{gone} had left, and {observer} holds that"
                     self.state.doubted.setdefault(gone, []).append((entry.effective_ns, entry.position, what, pos))
-            if not judged and (event.peer in self.state.joins or observer in self.state.joins):
+            if not judged and {event.peer, observer} & self.state.ever.keys():
                 self.tally.judged += 1
 
     def joined(self, machine: str, entry: Entry) -> None:

@@ -13,12 +13,20 @@ import msgspec
 
 from ledger import events as ev
 from ledger.entry import Entry
-from projections.halves import AcrossFeeds, Half, Halves, ends_by_machine
+from projections.halves import AcrossFeeds, Halves, ends_by_machine
 from projections.monitor import PARTED, Horizon, Rule, State, Witness
+
+
+class Doubts(Halves):
+    """By observer the crashes that it seems to have missed, unless it had crashed too: (due, since, position, what, where)."""
+
+    doubts: dict[str, list[tuple[int, int, str, str, str]]] = msgspec.field(default_factory=dict)
 
 
 class CrashIsSeen(AcrossFeeds):
     """B9: strong completeness, with a bound (SWIM: Das, Gupta, Motivala, DSN 2002)."""
+
+    state_type: ClassVar[type[State]] = Doubts
 
     def __init__(self) -> None:
         says = (
@@ -31,6 +39,7 @@ class CrashIsSeen(AcrossFeeds):
 
     def ended(self, observer: str, ended_ns: int, entry: Entry, *, crashed: bool) -> None:
         """At a start that no stop announced: who noticed the silence from `ended_ns` to here?"""
+        self._settle(observer, ended_ns)
         if not crashed:
             return
         for other in list(self.state.running):
@@ -45,18 +54,24 @@ class CrashIsSeen(AcrossFeeds):
         due_ns = since_ns + self._bound(since_ns)
         if half.state == "up" and half.at_ns <= since_ns:
             if until_ns > due_ns:
-                self._unseen(other, silent, half, pos)
+                what = f"{silent} fell silent, and {other} noticed it late or never"
+                self.state.doubts.setdefault(other, []).append((due_ns, half.at_ns, half.pos, what, pos))
             elif pending:
                 self.tally.pending += 1
         elif half.state in {"down", "parted"} and half.lost_ns > since_ns:
             if half.lost_ns > due_ns:
-                self._unseen(other, silent, half, pos)
+                what = f"{silent} fell silent, and {other} noticed it late"
+                self.tally.violate(Witness(half.at_ns, half.pos, what, (pos,)))
             else:
                 self.tally.judged += 1
 
-    def _unseen(self, other: str, silent: str, half: Half, pos: str) -> None:
-        what = f"{silent} fell silent, and {other} noticed it late or never"
-        self.tally.violate(Witness(half.at_ns, half.pos, what, (pos,)))
+    def _settle(self, other: str, until_ns: int) -> None:
+        """An observer's word goes to `until_ns`: what it missed before that it missed; after that it was silent itself."""
+        for due_ns, at_ns, pos, what, where in self.state.doubts.pop(other, ()):
+            if until_ns > due_ns:
+                self.tally.violate(Witness(at_ns, pos, what, (where,)))
+            else:
+                self.tally.uncovered += 1
 
     def end(self, horizon: Horizon) -> None:
         """Feeds that end without a word, while others go on: unless those still had answers, so that a log is missing."""
@@ -76,6 +91,8 @@ class CrashIsSeen(AcrossFeeds):
                     self.tally.uncovered += 1
                     continue
                 self._judge(other, silent, since_ns, ends[other], last, pending=True)
+        for other in list(self.state.doubts):
+            self._settle(other, ends.get(other, 0))
 
 
 class Trying(Halves):

@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import astuple, replace
 
 from replay.answers import At, Blame, Blamed, Change, Connstatus, Diff, Instant, Members, Pos, Route, Routes, Stats
-from replay.answers_conditions import Bisect, Conditions, Listed
+from replay.answers_conditions import Bisect, Conditions, Listed, StretchRow, stretches
 from replay.answers_node import Doctor, Done, Invite, Looked, Node, PeerRow, Status, peers
 from replay.answers_views import Disagreements
 from replay.answers_why import ChainLink, Why
@@ -43,8 +43,6 @@ from replay.receipts import (
 
 SHOWN: Final = 5
 """Of more observers than this a table names the first and counts the rest."""
-WITNESSES_LISTED: Final = 3
-"""So many things that were wrong stand in a row."""
 
 
 class MachineRow(Struct, frozen=True):
@@ -112,18 +110,6 @@ class StatsRow(Struct, frozen=True):
     rtt_p50_us: int | None = None
     rtt_p99_us: int | None = None
     rtt_max_us: int | None = None
-
-
-class StretchRow(Struct, frozen=True):
-    """A stretch of a condition: its verdict, what began it, and what was wrong or not known then."""
-
-    verdict: str
-    since: Instant
-    until: Instant | None
-    span_ns: int
-    pos: Pos | None
-    kind: str | None
-    witness: str | None
 
 
 class VerifyRow(Struct, frozen=True):
@@ -294,15 +280,6 @@ def _shortened(row: DisagreementRow) -> DisagreementRow:
     return replace(row, observers=" ".join([*names[: SHOWN - 1], rest]), by=" ".join([*by[: SHOWN - 1], rest]))
 
 
-def _stretches(answer: Bisect) -> Iterator[StretchRow]:
-    for each in answer.stretches:
-        told = [f"{found.subject} {found.what}" for found in each.witnesses]
-        rest = len(told) - WITNESSES_LISTED
-        more = [f"and {rest}{' or more' if each.more else ''} others"] if rest > 0 else []
-        witness = "; ".join([*told[:WITNESSES_LISTED], *more]) or None
-        yield StretchRow(each.verdict, each.since, each.until, each.span_ns, each.pos, each.kind, witness)
-
-
 def _verified(answer: Verify) -> Iterator[VerifyRow]:
     for name, feed in answer.feeds.items():
         yield VerifyRow("feed", name, *astuple(feed))
@@ -381,7 +358,7 @@ LISTED: Final[dict[type[Struct], tuple[type[Struct], Callable[[Any], Iterable[St
     Done: (Done, _itself),
     Status: (PeerRow, peers),
     Doctor: (Looked, lambda answer: answer.checks),
-    Bisect: (StretchRow, _stretches),
+    Bisect: (StretchRow, stretches),
     Conditions: (Listed, lambda answer: (*answer.conditions, *answer.words)),
 }
 """For each answer the shape of its rows, and how they are made. `sql` is missing: its columns are the query's."""

@@ -59,14 +59,22 @@ def pairs(log: Log) -> Iterator[tuple[str, str]]:
     return iter(sorted(found))
 
 
-def ended(log: Log, entry: Entry) -> int:
+def goes_on(log: Log, place: int) -> bool:
+    """Whether the node's start or stop before this one stands in the same feed."""
+    entry = log.controls[place]
+    before = [each for each in log.controls[:place] if is_(each, *LIVES) and each.feed.machine == entry.feed.machine]
+    return bool(before) and before[-1].feed == entry.feed
+
+
+def ended(log: Log, place: int) -> int:
     """When what a node did before its start or stop ended."""
-    return entry.effective_ns if is_(entry, "node.stopped") else log.before(entry)
+    entry = log.controls[place]
+    return log.before(entry) if is_(entry, "node.started") and goes_on(log, place) else entry.effective_ns
 
 
 def crashed(log: Log, place: int) -> bool:
     entry = log.controls[place]
-    return is_(entry, "node.started") and entry.feed.machine in running(log, place - 1)
+    return is_(entry, "node.started") and entry.feed.machine in running(log, place - 1) and goes_on(log, place)
 
 
 def b3(log: Log) -> Found:
@@ -105,7 +113,7 @@ def b5(log: Log) -> Found:
                 else:
                     close(entry.effective_ns)
             elif is_(entry, *LIVES) and observer in (a, b):
-                close(ended(log, entry), blind=crashed(log, place))
+                close(ended(log, place), blind=crashed(log, place))
             elif gone(entry) in (a, b):
                 close(entry.effective_ns)
         if since is not None:
@@ -146,7 +154,7 @@ def b10(log: Log) -> Found:
                 if is_(entry, "link.failed") and there != "up" and said(entry) == "down":
                     since = entry
             elif is_(entry, *LIVES) and observer in (a, b):
-                close(ended(log, entry), blind=True)
+                close(ended(log, place), blind=True)
             elif gone(entry) in (a, b):
                 close(entry.effective_ns, blind=True)
         if since is not None:
@@ -347,7 +355,12 @@ def _noticed(  # noqa: PLR0917  who, whom, from when, until when
     due = since + log.detection(since) + log.interval(since)
     if state == "up" and by.effective_ns <= since:
         if until > due:
-            found.at(by)
+            lives = (each for each in range(place + 1, len(log.controls)) if is_(log.controls[each], *LIVES))
+            own = next((each for each in lives if log.controls[each].feed.machine == other), None)
+            if (log.end(other) if own is None else ended(log, own)) > due:
+                found.at(by)
+            else:
+                found.uncovered = True
         elif pending:
             found.pending = True
     elif state in ("down", "parted") and lost > since:

@@ -103,9 +103,10 @@ async def listen(
     limits: Limits | None = None,
     command: Sequence[str] | None = None,
 ) -> Acceptor:
-    """Accept bridges at `socket_path`; until `admit` is called nobody is let in. Raises Unwritable."""
+    """Accept bridges at `socket_path`. Until `admit` is called the key file stays as it was, and whom sshd lets in by it is told
+    that the node is starting. Raises Unwritable.
+    """
     made = Acceptor(Path(socket_path), Path(keys_file), allow, handler, limits or Limits(), command)
-    made.admit(())
     await made.start()
     return made
 
@@ -124,7 +125,7 @@ class Acceptor:
         self.allow = allow
         self.handler = handler
         self.bridges: dict[_Bridge, None] = {}
-        self.keys: dict[str, str] = {}
+        self.keys: dict[str, str] | None = None
         self._path = path
         self._keys_file = keys_file
         self._command = list(command) if command is not None else bridge_command(path)
@@ -150,9 +151,9 @@ class Acceptor:
         second holds also if the file cannot be written (Unwritable).
         """
         wanted = [(key, machine) for text, machine in keys if (key := key_of(text)) is not None]
-        self.keys = {fingerprint(key): key for key, _ in wanted}
+        self.keys = marks = {fingerprint(key): key for key, _ in wanted}
         for bridge in list(self.bridges):
-            if bridge.key and fingerprint(bridge.key) not in self.keys:
+            if bridge.key and fingerprint(bridge.key) not in marks:
                 bridge.abort()
         _replace(self._keys_file, authorized_keys(wanted, self._command).encode())
 
@@ -167,6 +168,8 @@ class Acceptor:
 
     def judge(self, mark: str, address: str) -> tuple[str, Standing] | tuple[Reason, str, None]:
         """What to make of a bridge that names this fingerprint: (key, standing), or (reason, detail, None)."""
+        if self.keys is None:
+            return "refused", "the node is starting", None
         key = self.keys.get(mark)
         standing = self.allow(key, address) if key is not None else None
         if key is None or standing is None:
@@ -264,7 +267,7 @@ class _Bridge(asyncio.Protocol):
         judged = acceptor.judge(words[1], words[2])
         if len(judged) == 3:
             reason, detail, _ = judged
-            acceptor.counts["refused-limit" if reason == "connection-limit" else "refused-key"] += 1
+            acceptor.counts[{"connection-limit": "refused-limit", "refused": "refused-starting"}.get(reason, "refused-key")] += 1
             self.write(GREETING + f" no {reason} {detail}\n".encode())
             cast("asyncio.Transport", self._transport).close()  # a line fits the socket's buffer: it is there already
             return

@@ -211,6 +211,7 @@ def test_a_node_that_does_not_run_is_told_from_a_host_that_does_not(tmp_path):
             assert reason == "refused"
             assert "the node does not run here" in detail
             await alpha.open()
+            assert await bravo.fails(alpha) == ("refused", "the node is starting")
             alpha.admit(bravo)
             await bravo.dial(alpha)
 
@@ -355,6 +356,7 @@ def test_a_bridge_of_nobody_gets_nothing(tmp_path):
     async def inner():
         node = Node(tmp_path / "alpha", login_s=0.3)
         await node.open()
+        node.admit()
         path = node.folder / "peer.sock"
         assert path.stat().st_mode & 0o777 == 0o600
         assert (node.folder / "authorized_keys").stat().st_mode & 0o777 == 0o600

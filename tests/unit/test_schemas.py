@@ -11,6 +11,7 @@ import pytest
 
 from ledger.errors import Refused
 from replay import answers as mesh
+from replay import answers_conditions as broken
 from replay import answers_node as nodes
 from replay import answers_why as proofs
 from replay import receipts
@@ -45,6 +46,10 @@ TAKEN: dict[str, Any] = {
     "refused": [receipts.Refusal(7, "no JSON", "other.jsonl"), receipts.Refusal(None, "no ledger")],
 }
 WINDOW: dict[str, Any] = {"since": "2026-11-22T03:00:00Z", "until": "2026-11-22T04:00:00Z"}
+AGAINST = broken.Against("alpha=bravo", "is down", ["alpha#7"])
+STRETCH = broken.Stretch(
+    "broken", "2026-11-22T03:00:00Z", None, 3, "alpha#7", "link.lost", "alpha#6", [AGAINST], more=False
+)  # fmt: skip
 
 SAMPLES: dict[str, mesh.Answer] = {
     "at": mesh.At(**HEAD, **STATE),
@@ -128,6 +133,21 @@ SAMPLES: dict[str, mesh.Answer] = {
     "sql": receipts.Sql(columns=["kind", "count(*)", "at_ns"], rows=[{"kind": "link.lost", "count(*)": 3, "at_ns": 5}]),
     "version": receipts.Version(version="0.1.0", python="3.11.7", sqlite="3.46.0", format=1),
     "demo": receipts.Demo(ok=True, generated=True, ledger=None, steps=[receipts.Step("who is in", "5", "5", ok=True)]),
+    "bisect": broken.Bisect(
+        condition="full-mesh",
+        says="every pair of members is up",
+        **WINDOW,
+        held_ns=5,
+        broken_ns=3,
+        uncovered_ns=0,
+        broken=1,
+        first=STRETCH,
+        good=WINDOW["since"],
+        stretches=[STRETCH],
+    ),
+    "conditions": broken.Conditions(
+        conditions=[broken.Listed("full-mesh", "every pair of members is up")], words=[broken.Listed("up(A, B)", "…")]
+    ),
     "node": nodes.Node(
         machine="alpha",
         hostname="alpha.lab.example",
