@@ -234,11 +234,10 @@ def renamed_without_dns(stage: Stage, actor: Machine, _peer: Machine, amount: in
 
 
 def named_again(stage: Stage, machine: Machine, name: str, old: str | None) -> None:
-    """Either DNS learns the name, or the machine takes its old one back."""
+    """DNS learns the name, and the machine may take its old one back besides: who is cut off from it knows only the new one."""
+    stage.publish(name, machine.address)
     if old is not None and machine.running and machine.hostname == name:
         rename(stage, machine, old, forced=False)
-    else:
-        stage.publish(name, machine.address)
 
 
 def points_elsewhere(stage: Stage, actor: Machine, peer: Machine, amount: int) -> None:
