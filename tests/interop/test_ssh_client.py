@@ -160,7 +160,7 @@ def test_listening_forwards_lead_nowhere(node, kind):
                     break
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-            ssh.terminate()
+            ssh.kill()
             ssh.stdout.close()
     assert node.counts()["refused-forward"] == 1
 
@@ -195,7 +195,7 @@ def test_unix_sockets_lead_nowhere(node, tmp_path):
                 through.connect(str(tmp_path / "here.sock"))
                 with contextlib.suppress(ConnectionResetError):
                     assert through.recv(100) == b""
-            ssh.terminate()
+            ssh.kill()
             ssh.stdout.close()
         with pytest.raises(TimeoutError):
             there.accept()
