@@ -1,10 +1,11 @@
 """What it means: views folded from entries, without effects."""
 
 from projections.cluster import Cluster
-from projections.conditions import CONDITIONS, Condition, Judgement, Witness
+from projections.conditions import Condition, Judgement, Witness
 from projections.coverage import Pause, covered_at, covered_spans
 from projections.expression import expression
 from projections.feed_state import FeedState
+from projections.findings import Finding, lint
 from projections.health import articulation, asymmetric, gaps, islands, shared_hostnames, strangers, twins
 from projections.links import LinkState, link_at
 from projections.membership import Member, Membership, members
@@ -15,11 +16,11 @@ from projections.route_table import RouteTable
 from projections.views import Coverage, LastPing, LinkView, MachineView
 
 __all__ = [
-    "CONDITIONS",
     "Cluster",
     "Condition",
     "Coverage",
     "FeedState",
+    "Finding",
     "Judgement",
     "LastPing",
     "LinkState",
@@ -42,6 +43,7 @@ __all__ = [
     "gaps",
     "islands",
     "link_at",
+    "lint",
     "members",
     "shared_hostnames",
     "strangers",

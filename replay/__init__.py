@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from replay.check import verify
     from replay.diff import diff
     from replay.export import backup, export
+    from replay.findings import findings
     from replay.history import History
     from replay.intervals import first_violation, intervals
-    from replay.judged import bisect
+    from replay.judged import bisect, conditions
     from replay.merge import merge
     from replay.moments import parse_moment
     from replay.stats import stats
@@ -28,8 +29,10 @@ _ROOMS = {
     "backup": "export",
     "bisect": "judged",
     "blame": "blame",
+    "conditions": "judged",
     "diff": "diff",
     "export": "export",
+    "findings": "findings",
     "first_violation": "intervals",
     "intervals": "intervals",
     "merge": "merge",
@@ -44,8 +47,10 @@ __all__ = [
     "backup",
     "bisect",
     "blame",
+    "conditions",
     "diff",
     "export",
+    "findings",
     "first_violation",
     "intervals",
     "merge",

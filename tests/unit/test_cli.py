@@ -30,6 +30,8 @@ SPOKEN = {
     "diff": ["diff", "2026-01-05T03:05:30Z", T, "told"],
     "blame": ["blame", "alpha:charlie", "--at", T, "told"],
     "stats": ["stats", "told"],
+    "bisect": ["bisect", "full-mesh", "told"],
+    "conditions": ["bisect", "--list"],
     "log": ["log", "-k", "link", "told"],
     "show": ["show", "alpha#12", "charlie#1", "told"],
     "tail": ["tail", "-n", "4", "told"],

@@ -11,6 +11,7 @@ import pytest
 
 from ledger.errors import Refused
 from replay import answers as mesh
+from replay import answers_conditions as judged
 from replay import receipts
 from replay.listings import LISTED
 from replay.output import FORMATS, Format, columns, write
@@ -41,6 +42,17 @@ TAKEN: dict[str, Any] = {
     "refused": [receipts.Refusal(7, "no JSON", "other.jsonl"), receipts.Refusal(None, "no ledger")],
 }
 WINDOW: dict[str, Any] = {"since": "2026-11-22T03:00:00Z", "until": "2026-11-22T04:00:00Z"}
+BROKEN = judged.Stretch(
+    "broken",
+    "2026-11-22T03:12:00Z",
+    "2026-11-22T03:12:01Z",
+    1_000_000_000,
+    "alpha#7",
+    "link.lost",
+    "bravo#6",
+    witnesses=[judged.Against("alpha=bravo", "is down", ["alpha#7", "bravo#9"])] * 5,
+    more=True,
+)
 
 SAMPLES: dict[str, mesh.Answer] = {
     "at": mesh.At(**HEAD, **STATE),
@@ -63,6 +75,24 @@ SAMPLES: dict[str, mesh.Answer] = {
             "alpha:bravo": mesh.LinkCounts(60, 1, mesh.Rtt(412, 9_000, 90_000_000)),
             "bravo:alpha": mesh.LinkCounts(0, 0, mesh.Rtt(None, None, None)),
         },
+    ),
+    "bisect": judged.Bisect(
+        condition="full-mesh",
+        says="Every pair of members is up.",
+        **WINDOW,
+        held_ns=3_599_000_000_000,
+        broken_ns=1_000_000_000,
+        uncovered_ns=0,
+        broken=1,
+        first=BROKEN,
+        good="2026-11-22T03:11:59.999999999Z",
+        stretches=[
+            BROKEN,
+            judged.Stretch("not covered", "2026-11-22T03:12:01Z", None, 5, None, None, None, witnesses=[], more=False),
+        ],
+    ),
+    "conditions": judged.Conditions(
+        conditions=[judged.Listed("full-mesh", "Every pair of members is up.")], words=[judged.Listed("members", "how many")]
     ),
     "verify": receipts.Verify(
         ok=False,
