@@ -139,6 +139,9 @@ SAMPLES: dict[str, mesh.Answer] = {
         feeds={"alpha": receipts.FeedCheck(1, 12, 2, ROOT, "good"), "alpha.2": receipts.FeedCheck(2, 1, 0, None, None)},
         problems=[receipts.Problem("alpha#7", "altered"), receipts.Problem(None, "a page is missing")],
         invariants=[],
+        findings=[
+            receipts.Finding("limit-drops", "It healed late.", ["alpha"], "2026-11-22T03:12:00Z", None, ["alpha#7", "alpha#9"])
+        ],
     ),
     "merge": receipts.Merge(**TAKEN),
     "import": receipts.Import(**TAKEN),
