@@ -13,6 +13,7 @@ from projections.conditions import Condition, Exhibit, Judgement
 from projections.coverage import Pause, covered_at, covered_spans
 from projections.expression import expression
 from projections.feed_state import FeedState
+from projections.findings import Finding, lint
 from projections.health import articulation, asymmetric, gaps, islands, shared_hostnames, strangers, twins
 from projections.links import LinkState, link_at
 from projections.membership import Member, Membership, members
@@ -64,6 +65,7 @@ __all__ = [
     "Coverage",
     "Exhibit",
     "FeedState",
+    "Finding",
     "Historically",
     "Horizon",
     "Judgement",
@@ -103,6 +105,7 @@ __all__ = [
     "gaps",
     "islands",
     "link_at",
+    "lint",
     "members",
     "shared_hostnames",
     "shipped",

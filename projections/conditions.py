@@ -205,10 +205,20 @@ def _not_too_many(cluster: Cluster) -> Judgement:
 def _names_resolve(cluster: Cluster) -> Judgement:
     names = {name: cluster.membership.machines[name].hostname for name in cluster.members}
     return _judged(
-        Exhibit(name, f"is not to be found under {hostname}: the latest look-up of it gave nothing to dial")
+        Exhibit(name, f"is not to be found under {hostname}: its latest look-up gave nothing to dial", _asked(cluster, hostname))
         for name, hostname in names.items()
         if hostname is not None and name_failed(f"forward {hostname}", cluster.speakers)
     )
+
+
+def _asked(cluster: Cluster, hostname: str) -> tuple[str, ...]:
+    """The latest look-up of a host name."""
+    found = [
+        (lookup.at_ns, observer, state.feed.at(lookup.index))
+        for observer, state in cluster.speakers.items()
+        if (lookup := state.lookups.get(f"forward {hostname}")) is not None
+    ]
+    return (max(found)[2],) if found else ()
 
 
 def _one_version(cluster: Cluster) -> Judgement:

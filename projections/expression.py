@@ -123,6 +123,8 @@ class _Reading:
         if condition is not None and isinstance(node, ast.Name):
             return "truth", lambda cluster: condition.at(cluster).holds
         word = WORDS.get(name)
+        if word is None and condition is not None:
+            raise Refused(f"'{_shown(node)}': {name} takes no machine", hint=f"write {name}")
         if word is None:
             known = [*WORDS, *(each.replace("-", "_") for each in CONDITIONS)]
             near = get_close_matches(name, known, 3)

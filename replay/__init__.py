@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from replay.diff import diff
     from replay.disagreements import disagreements
     from replay.export import backup, export
+    from replay.findings import findings
     from replay.history import History
     from replay.intervals import first_violation, intervals
-    from replay.judged import bisect
+    from replay.judged import bisect, conditions
     from replay.judging import judge
     from replay.merge import merge
     from replay.moments import parse_moment
@@ -31,9 +32,11 @@ _ROOMS = {
     "backup": "export",
     "bisect": "judged",
     "blame": "blame",
+    "conditions": "judged",
     "diff": "diff",
     "disagreements": "disagreements",
     "export": "export",
+    "findings": "findings",
     "first_violation": "intervals",
     "intervals": "intervals",
     "judge": "judging",
@@ -45,8 +48,8 @@ _ROOMS = {
 }
 
 __all__ = [
-    "History", "Union", "backup", "bisect", "blame", "diff", "disagreements", "export", "first_violation", "intervals", "judge",
-    "merge", "parse_moment", "stats", "verify", "why",
+    "History", "Union", "backup", "bisect", "blame", "conditions", "diff", "disagreements", "export", "findings",
+    "first_violation", "intervals", "judge", "merge", "parse_moment", "stats", "verify", "why",
 ]  # fmt: skip
 
 

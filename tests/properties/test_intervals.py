@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from itertools import pairwise
 
-from hypothesis import given, note, target
+from hypothesis import given, note, settings, target
 from hypothesis import strategies as st
 from model import Model, rfc3339
 from recorded import keepable, on_disk
@@ -23,6 +23,8 @@ from replay.turns import turns
 from replay.walk import Walk
 
 SEALS = st.lists(st.integers(1, 60), max_size=6)
+FEW = settings(max_examples=max(10, settings.default.max_examples // 5), deadline=None)
+"""Each example is asked at hundreds of moments."""
 PARTS = st.sampled_from([0.0, 1.0]) | st.floats(0, 1)
 TEXTS = (
     'up("alpha", "bravo") and not planned("charlie")',
@@ -96,6 +98,7 @@ def compare(history: History, seals: list[int], since: float, until: float, cond
 SHIPPED = [*CONDITIONS.values(), *(expression(text)[0] for text in TEXTS)]
 
 
+@FEW
 @given(histories(size_max=25), SEALS, PARTS, PARTS)
 def test_shipped_conditions_are_what_they_are_at_every_instant(
     history: History, seals: list[int], since: float, until: float
@@ -104,6 +107,7 @@ def test_shipped_conditions_are_what_they_are_at_every_instant(
     compare(history, seals, since, until, SHIPPED)
 
 
+@FEW
 @given(histories(size_max=20, hostile=True), SEALS, PARTS, PARTS)
 def test_they_are_whatever_stands_in_the_feeds(history: History, seals: list[int], since: float, until: float) -> None:
     """Clocks set back, unknown kinds, strangers and rejoins included."""
@@ -120,6 +124,7 @@ def _even_notes(cluster: Cluster) -> bool:
     return sum(state.notes for state in cluster.states.values()) % 2 == 0
 
 
+@FEW
 @given(histories(size_max=20), SEALS, PARTS, PARTS)
 def test_any_function_of_a_state_will_do(history: History, seals: list[int], since: float, until: float) -> None:
     """A guest's function that reads what every ping changes is asked at every entry, and so is exact too."""
@@ -127,6 +132,7 @@ def test_any_function_of_a_state_will_do(history: History, seals: list[int], sin
     compare(history, seals, since, until, guests)
 
 
+@FEW
 @given(histories(size_max=25), SEALS)
 def test_pairs_are_broken_when_the_model_says_so(history: History, seals: list[int]) -> None:
     """`full-mesh` and `symmetric`, against a model that shares no line with what it judges."""
@@ -143,6 +149,7 @@ def test_pairs_are_broken_when_the_model_says_so(history: History, seals: list[i
             assert holding(found, at_ns).holds is (False if states & wrong else None if unsure else True)
 
 
+@FEW
 @given(histories(size_max=25), SEALS, PARTS)
 def test_a_walk_gives_what_at_gives(history: History, seals: list[int], since: float) -> None:
     """Every cluster of a walk is the cluster of that moment, also once the walk has gone on."""
@@ -159,6 +166,7 @@ def test_a_walk_gives_what_at_gives(history: History, seals: list[int], since: f
             assert list(stop.entries) == [each for each in wanted if each.effective_ns == stop.cluster.at_ns]
 
 
+@FEW
 @given(histories(size_max=25), SEALS)
 def test_the_entry_named_is_the_one_after_which_it_was_so(history: History, seals: list[int]) -> None:
     """Applied in display order, the verdict turns with that entry and not before it; without one, nothing but time passed."""

@@ -7,6 +7,8 @@ also says what would be seen if the behaviour were not there: a control, in whic
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -50,17 +52,26 @@ class Told:
         return sorted(found, key=lambda each: each[:2])
 
 
-@pytest.fixture
-def told(tmp_path):
+@contextmanager
+def telling(folder: Path) -> Iterator[Callable[..., Told]]:
+    """Whoever wants a mesh that has lived calls this with its faults."""
     made: list[Told] = []
 
     def tell(*faults: Fault, **more: object) -> Told:
-        made.append(Told(tmp_path / f"{len(made)}", list(faults), **more))
+        made.append(Told(folder / f"{len(made)}", list(faults), **more))
         return made[-1]
 
-    yield tell
-    for each in made:
-        each.history.close()
+    try:
+        yield tell
+    finally:
+        for each in made:
+            each.history.close()
+
+
+@pytest.fixture
+def told(tmp_path):
+    with telling(tmp_path) as tell:
+        yield tell
 
 
 def test_every_machine_links_to_every_other(told):
@@ -178,7 +189,10 @@ def test_a_machine_whose_name_does_not_resolve_is_a_member_that_does_not_communi
 def test_a_name_that_leads_elsewhere_finds_nobody(told):
     """S16, S17: DNS gives another machine's address: the dial is refused as a name that points elsewhere."""
     made = told(Fault(200, "dns-elsewhere", 0, 1, 200))
-    assert "name-points-elsewhere" in {event.reason for _at, who, event in made.events("link.failed") if who == "alpha"}
+    failed = [
+        (event.peer, event.detail) for _at, who, event in made.events("link.failed") if event.reason == "name-points-elsewhere"
+    ]
+    assert ("bravo", "charlie answers there") in failed or ("bravo", "alpha answers there") in failed
     assert "name-points-elsewhere" not in {event.reason for _at, _who, event in made.events("link.failed") if _at < 200}
 
 
@@ -194,14 +208,14 @@ def test_a_new_main_host_name_changes_nothing_else(told):
 
 def test_by_address_a_reverse_look_up_that_times_out_refuses(told):
     """S19, S20: whoever is connected to looks the address up in reverse; a time-out refuses, a name that is missing does not."""
-    late = told(Fault(200, "dns-timeout", 0, 1, 200), address=True)
+    late = told(Fault(200, "dns-timeout", 1, 0, 200), address=True)
     assert {event.direction for _at, _who, event in late.events("name.resolved")} == {"reverse"}
     refused = [(who, event.peer) for at, who, event in late.events("link.failed") if event.reason == "reverse-timeout"]
-    assert ("alpha", "bravo") in refused
+    assert ("bravo", "alpha") in refused
     failed = [(who, event.outcome) for _at, who, event in late.events("name.failed") if event.direction == "reverse"]
-    assert set(failed) == {("alpha", "timeout")}
+    assert set(failed) == {("bravo", "timeout")}
     assert Counter(late.at(1600).pairs.values()) == {"up": 3}
-    missing = told(Fault(200, "dns-nxdomain", 0, 1, 200), address=True)
+    missing = told(Fault(200, "dns-nxdomain", 1, 0, 200), address=True)
     assert {event.outcome for _at, _who, event in missing.events("name.failed")} == {"nxdomain"}
     assert [event for _at, _who, event in missing.events("link.failed") if event.reason == "reverse-timeout"] == []
     assert Counter(missing.at(300).pairs.values()) == {"up": 3}

@@ -11,7 +11,7 @@ import pytest
 
 from ledger.errors import Refused
 from replay import answers as mesh
-from replay import answers_conditions as broken
+from replay import answers_conditions as judged
 from replay import answers_node as nodes
 from replay import answers_why as proofs
 from replay import receipts
@@ -46,10 +46,17 @@ TAKEN: dict[str, Any] = {
     "refused": [receipts.Refusal(7, "no JSON", "other.jsonl"), receipts.Refusal(None, "no ledger")],
 }
 WINDOW: dict[str, Any] = {"since": "2026-11-22T03:00:00Z", "until": "2026-11-22T04:00:00Z"}
-AGAINST = broken.Against("alpha=bravo", "is down", ["alpha#7"])
-STRETCH = broken.Stretch(
-    "broken", "2026-11-22T03:00:00Z", None, 3, "alpha#7", "link.lost", "alpha#6", [AGAINST], more=False
-)  # fmt: skip
+BROKEN = judged.Stretch(
+    "broken",
+    "2026-11-22T03:12:00Z",
+    "2026-11-22T03:12:01Z",
+    1_000_000_000,
+    "alpha#7",
+    "link.lost",
+    "bravo#6",
+    witnesses=[judged.Against("alpha=bravo", "is down", ["alpha#7", "bravo#9"])] * 5,
+    more=True,
+)
 
 SAMPLES: dict[str, mesh.Answer] = {
     "at": mesh.At(**HEAD, **STATE),
@@ -109,6 +116,24 @@ SAMPLES: dict[str, mesh.Answer] = {
             ),
         ],
     ),
+    "bisect": judged.Bisect(
+        condition="full-mesh",
+        says="Every pair of members is up.",
+        **WINDOW,
+        held_ns=3_599_000_000_000,
+        broken_ns=1_000_000_000,
+        uncovered_ns=0,
+        broken=1,
+        first=BROKEN,
+        good="2026-11-22T03:11:59.999999999Z",
+        stretches=[
+            BROKEN,
+            judged.Stretch("not covered", "2026-11-22T03:12:01Z", None, 5, None, None, None, witnesses=[], more=False),
+        ],
+    ),
+    "conditions": judged.Conditions(
+        conditions=[judged.Listed("full-mesh", "Every pair of members is up.")], words=[judged.Listed("members", "how many")]
+    ),
     "verify": receipts.Verify(
         ok=False,
         feeds={"alpha": receipts.FeedCheck(1, 12, 2, ROOT, "good"), "alpha.2": receipts.FeedCheck(2, 1, 0, None, None)},
@@ -133,21 +158,6 @@ SAMPLES: dict[str, mesh.Answer] = {
     "sql": receipts.Sql(columns=["kind", "count(*)", "at_ns"], rows=[{"kind": "link.lost", "count(*)": 3, "at_ns": 5}]),
     "version": receipts.Version(version="0.1.0", python="3.11.7", sqlite="3.46.0", format=1),
     "demo": receipts.Demo(ok=True, generated=True, ledger=None, steps=[receipts.Step("who is in", "5", "5", ok=True)]),
-    "bisect": broken.Bisect(
-        condition="full-mesh",
-        says="every pair of members is up",
-        **WINDOW,
-        held_ns=5,
-        broken_ns=3,
-        uncovered_ns=0,
-        broken=1,
-        first=STRETCH,
-        good=WINDOW["since"],
-        stretches=[STRETCH],
-    ),
-    "conditions": broken.Conditions(
-        conditions=[broken.Listed("full-mesh", "every pair of members is up")], words=[broken.Listed("up(A, B)", "…")]
-    ),
     "node": nodes.Node(
         machine="alpha",
         hostname="alpha.lab.example",
