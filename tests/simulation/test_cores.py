@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from ledger import codec
 from ledger.events import KINDS
 from ledger.identity import Feed
-from ledger.node.simulation import FAULTS, Fault, Run, simulate
 from ledger.node.state import SECOND
+from ledger.testing import MESH_FAULTS as FAULTS
+from ledger.testing import Fault, Run, simulate
 from projections.belief import Belief
 from replay import states
 from replay.check import verify
