@@ -1,7 +1,7 @@
 """What it means: views folded from entries, without effects."""
 
 from projections.cluster import Cluster
-from projections.conditions import Condition, Judgement, Witness
+from projections.conditions import Condition, Exhibit, Judgement
 from projections.coverage import Pause, covered_at, covered_spans
 from projections.expression import expression
 from projections.feed_state import FeedState
@@ -19,6 +19,7 @@ __all__ = [
     "Cluster",
     "Condition",
     "Coverage",
+    "Exhibit",
     "FeedState",
     "Finding",
     "Judgement",
@@ -33,7 +34,6 @@ __all__ = [
     "Projection",
     "RouteTable",
     "Settings",
-    "Witness",
     "articulation",
     "asymmetric",
     "covered_at",

@@ -28,7 +28,7 @@ GROUP: Final = "meshledger.conditions"
 """The entry point group of guests' conditions: each names a `Condition`, or a list of them."""
 
 
-class Witness(msgspec.Struct, frozen=True):
+class Exhibit(msgspec.Struct, frozen=True):
     """One thing that is wrong, or not known. `subject`: a machine, a link `alpha:bravo` or a pair `alpha=bravo`; several
     machines are joined by commas. `what`: the rest of the sentence. `positions`: the entries that made it so, where any did.
     """
@@ -44,11 +44,11 @@ class Judgement(msgspec.Struct, frozen=True):
     """
 
     holds: bool | None
-    witnesses: tuple[Witness, ...] = ()
+    witnesses: tuple[Exhibit, ...] = ()
     more: bool = False
 
     @classmethod
-    def against(cls, holds: bool | None, witnesses: Iterable[Witness]) -> Self:
+    def against(cls, holds: bool | None, witnesses: Iterable[Exhibit]) -> Self:
         """What speaks against it, no more of it than is kept."""
         found = tuple(islice(witnesses, WITNESSES_MAX + 1))
         return cls(holds, found[:WITNESSES_MAX], len(found) > WITNESSES_MAX)
@@ -70,12 +70,12 @@ class Condition(msgspec.Struct, frozen=True):
     def at(self, cluster: Cluster) -> Judgement:
         """What it says of a moment. Nothing is said of a cluster of which no feed has an entry yet."""
         if not any(state.entries for state in cluster.states.values()):
-            return Judgement(None, (Witness("cluster", "has no entry yet"),))
+            return Judgement(None, (Exhibit("cluster", "has no entry yet"),))
         found = self.judge(cluster)
         return found if isinstance(found, Judgement) else Judgement(found)
 
 
-def _judged(wrong: Iterable[Witness], open_: Iterable[Witness] = ()) -> Judgement:
+def _judged(wrong: Iterable[Exhibit], open_: Iterable[Exhibit] = ()) -> Judgement:
     """Broken by anything wrong, else open by anything open, else held."""
     found = Judgement.against(False, wrong)
     if not found.witnesses:
@@ -89,17 +89,17 @@ def _link(cluster: Cluster, observer: str, peer: str) -> tuple[str, tuple[str, .
     return f"{observer}:{peer} is {view.state}{reason}", (view.since_pos,) if view.since_pos else ()
 
 
-def _pair(cluster: Cluster, pair: Pair) -> Witness:
+def _pair(cluster: Cluster, pair: Pair) -> Exhibit:
     """A pair, with what each side saw."""
     state, (a, b) = cluster.pairs[pair], pair
     if state == "uncovered":
         missing = [name for name in pair if name not in cluster.covered]
-        return Witness(f"{a}={b}", f"is uncovered: no word of {' and '.join(missing)} holds")
+        return Exhibit(f"{a}={b}", f"is uncovered: no word of {' and '.join(missing)} holds")
     (there, first), (back, second) = _link(cluster, a, b), _link(cluster, b, a)
-    return Witness(f"{a}={b}", f"is {state}: {there}, {back}", first + second)
+    return Exhibit(f"{a}={b}", f"is {state}: {there}, {back}", first + second)
 
 
-def _pairs(cluster: Cluster, *states: str) -> Iterator[Witness]:
+def _pairs(cluster: Cluster, *states: str) -> Iterator[Exhibit]:
     return (_pair(cluster, pair) for pair, state in cluster.pairs.items() if state in states)
 
 
@@ -127,8 +127,8 @@ def _no_islands(cluster: Cluster) -> Judgement:
         return Judgement(True)
     least = health.components(names, up + _edges(cluster, "unknown", "uncovered"))
     if len(least) > 1:
-        return Judgement.against(False, (Witness(",".join(part), "cannot reach the others") for part in least))
-    return Judgement.against(None, (Witness(",".join(part), "may or may not reach the others") for part in parts))
+        return Judgement.against(False, (Exhibit(",".join(part), "cannot reach the others") for part in least))
+    return Judgement.against(None, (Exhibit(",".join(part), "may or may not reach the others") for part in parts))
 
 
 def _no_articulation(cluster: Cluster) -> Judgement:
@@ -142,7 +142,7 @@ def _no_articulation(cluster: Cluster) -> Judgement:
             parts = health.components(rest, [pair for pair in up + maybe if machine not in pair])
             apart = [part for part in parts if near & set(part)]
             if len(apart) > 1:
-                wrong.append(Witness(machine, f"alone holds {' and '.join(','.join(part) for part in apart)} together"))
+                wrong.append(Exhibit(machine, f"alone holds {' and '.join(','.join(part) for part in apart)} together"))
     if wrong or not maybe:
         return _judged(wrong)
     whole = len(health.components(names, up)) <= 1
@@ -154,11 +154,11 @@ def _no_articulation(cluster: Cluster) -> Judgement:
 def _all_communicating(cluster: Cluster) -> Judgement:
     said = {name: cluster.machines[name] for name in _present(cluster)}
     wrong = [
-        Witness(name, f"is a member that does not communicate{f' ({view.cause})' if view.cause else ''}", _down(cluster, name))
+        Exhibit(name, f"is a member that does not communicate{f' ({view.cause})' if view.cause else ''}", _down(cluster, name))
         for name, view in said.items()
         if view.communicating is False
     ]
-    return _judged(wrong, [Witness(name, "may not communicate") for name, view in said.items() if view.communicating is None])
+    return _judged(wrong, [Exhibit(name, "may not communicate") for name, view in said.items() if view.communicating is None])
 
 
 def _down(cluster: Cluster, machine: str) -> tuple[str, ...]:
@@ -169,20 +169,20 @@ def _down(cluster: Cluster, machine: str) -> tuple[str, ...]:
 
 def _unique_hostnames(cluster: Cluster) -> Judgement:
     shared = health.shared_hostnames(cluster)
-    return _judged(Witness(",".join(bearers), f"share the host name {hostname}") for hostname, bearers in shared.items())
+    return _judged(Exhibit(",".join(bearers), f"share the host name {hostname}") for hostname, bearers in shared.items())
 
 
 def _no_strangers(cluster: Cluster) -> Judgement:
     """That a link with somebody who left is down is as it should be."""
-    found: dict[str, list[Witness]] = {"up": [], "unknown": [], "down": []}
+    found: dict[str, list[Exhibit]] = {"up": [], "unknown": [], "down": []}
     for (a, b), view in health.strangers(cluster).items():
         by = (view.since_pos,) if view.since_pos else ()
-        found[view.state].append(Witness(f"{a}:{b}", f"is {view.state}, and {b} is no member", by))
+        found[view.state].append(Exhibit(f"{a}:{b}", f"is {view.state}, and {b} is no member", by))
     return _judged(found["up"], found["unknown"])
 
 
 def _no_twins(cluster: Cluster) -> Judgement:
-    return _judged(Witness(name, "is two machines under one name", joins) for name, joins in health.twins(cluster).items())
+    return _judged(Exhibit(name, "is two machines under one name", joins) for name, joins in health.twins(cluster).items())
 
 
 def _covered(cluster: Cluster) -> Judgement:
@@ -190,22 +190,22 @@ def _covered(cluster: Cluster) -> Judgement:
     for name in cluster.members:
         reach = cluster.coverage[name]
         if reach is None:
-            wrong.append(Witness(name, "has no feed here"))
+            wrong.append(Exhibit(name, "has no feed here"))
         elif not reach.covered:
-            wrong.append(Witness(name, "is not covered: its feed says nothing of this moment", (reach.until_pos,)))
+            wrong.append(Exhibit(name, "is not covered: its feed says nothing of this moment", (reach.until_pos,)))
     return _judged(wrong)
 
 
 def _not_too_many(cluster: Cluster) -> Judgement:
     most = cluster.settings.machines_max if cluster.settings else DEFAULT_MACHINES_MAX
     count = len(cluster.members)
-    return _judged([Witness("cluster", f"has {count} members, more than {most}")] if count > most else [])
+    return _judged([Exhibit("cluster", f"has {count} members, more than {most}")] if count > most else [])
 
 
 def _names_resolve(cluster: Cluster) -> Judgement:
     names = {name: cluster.membership.machines[name].hostname for name in cluster.members}
     return _judged(
-        Witness(name, f"is not to be found under {hostname}: its latest look-up gave nothing to dial", _asked(cluster, hostname))
+        Exhibit(name, f"is not to be found under {hostname}: its latest look-up gave nothing to dial", _asked(cluster, hostname))
         for name, hostname in names.items()
         if hostname is not None and name_failed(f"forward {hostname}", cluster.speakers)
     )
@@ -225,8 +225,8 @@ def _one_version(cluster: Cluster) -> Judgement:
     spoken = {name: cluster.speakers[name].software for name in cluster.members if name in cluster.speakers}
     known = {name: software for name, software in spoken.items() if software}
     if len(set(known.values())) > 1:
-        return Judgement.against(False, (Witness(name, f"runs {software}") for name, software in known.items()))
-    return _judged((), [Witness(name, "does not say which version it runs") for name in cluster.members if name not in known])
+        return Judgement.against(False, (Exhibit(name, f"runs {software}") for name, software in known.items()))
+    return _judged((), [Exhibit(name, "does not say which version it runs") for name in cluster.members if name not in known])
 
 
 CONDITIONS: Final[dict[str, Condition]] = {

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from ledger.errors import Refused
 from projections.cluster import Cluster
-from projections.conditions import CONDITIONS, Condition, Judgement, Witness
+from projections.conditions import CONDITIONS, Condition, Exhibit, Judgement
 from projections.vocabulary import WORDS, Span
 
 TEXT_MAX: Final = 2000
@@ -68,18 +68,18 @@ def expression(text: str) -> tuple[Condition, list[str]]:
     return Condition(shown, "", judge), sorted(set(machines))
 
 
-def _parts(tree: ast.expr, whole: _Value, machines: list[str]) -> Callable[[Cluster], Iterator[Witness]]:
+def _parts(tree: ast.expr, whole: _Value, machines: list[str]) -> Callable[[Cluster], Iterator[Exhibit]]:
     """What of an `and` did not hold: each part with the sentence that it is."""
     texts = [tree] if not (isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And)) else tree.values
     parts = [(ast.unparse(each), whole if each is tree else _Reading([]).read(each)[1]) for each in texts]
     subject = ",".join(sorted(set(machines))) or "cluster"
 
-    def found(cluster: Cluster) -> Iterator[Witness]:
+    def found(cluster: Cluster) -> Iterator[Exhibit]:
         verdicts = [(text, value(cluster)) for text, value in parts]
         worst = False if any(verdict is False for _text, verdict in verdicts) else None
         for text, verdict in verdicts:
             if verdict is worst:
-                yield Witness(subject, f"{text} is {'false' if worst is False else 'not known'}")
+                yield Exhibit(subject, f"{text} is {'false' if worst is False else 'not known'}")
 
     return found
 
