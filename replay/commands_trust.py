@@ -45,6 +45,8 @@ def verify_(
 ) -> int:
     """Check every byte of every ledger (records, chains, roots, signatures, forks), then every invariant over all entries.
 
+    The rules of operation (such as one version, one transport, DNS before an upgrade) are read over the history as well.
+
     Exit code 4 if a ledger or this program is wrong: any problem, or an invariant of class log or software that is
     violated. Exit code 1 if only the mesh, or what the log covers of it, shows faults. A verdict is holds, violated, pending (the
     log ends before a deadline), vacuous (nothing happened that it speaks of) or not covered (the log cannot tell).
@@ -75,7 +77,8 @@ def verify_(
     report = verify(paths, checkpoints=kept, keys=verifiers, progress=asked.progress("verify", "feeds"))
     found = verdicts.judged(paths, report, chosen, progress=asked.progress("invariants", "entries")) if chosen else []
     failed = [verdict for verdict in found if verdict.outcome == "violated"]
-    answer = report.answer(verdicts.invariants(found), ok=not failed)
+    breaches = verdicts.breaches(paths) if chosen and not only else []
+    answer = report.answer(verdicts.invariants(found), breaches, ok=not failed and not breaches)
     entries = sum(feed.entries for feed in answer.feeds.values())
     records = sum(feed.records for feed in answer.feeds.values())
     wrong = headlines.counted(len(answer.problems), "problem") if answer.problems else "nothing wrong"
@@ -85,6 +88,9 @@ def verify_(
         held = Counter(verdict.outcome for verdict in found)
         told = ", ".join(f"{held[outcome]} {outcome}" for outcome in get_args(Outcome) if held[outcome])
         lines.append(f"{headlines.counted(len(found), 'invariant')}: {told}")
+    if breaches:
+        rules = len({breach.rule for breach in breaches})
+        lines.append(f"{headlines.counted(rules, 'rule')} of operation broken, {headlines.counted(len(breaches), 'time')}")
     asked.answer(answer, below=lines)
     if report.quarantined:
         asked.say(f"{headlines.counted(report.quarantined, 'line')} that imports refused in quarantine, outside the log")
