@@ -20,7 +20,7 @@ from replay.answers_conditions import Bisect, Conditions, Listed, StretchRow, st
 from replay.answers_node import Doctor, Done, Invite, Looked, Node, PeerRow, Status, peers
 from replay.answers_views import Disagreements
 from replay.answers_why import ChainLink, Why
-from replay.listings_verify import VerifyRow, verified, verify_sections
+from replay.listings_verify import VerifyRow, checked, verified
 from replay.receipts import (
     Backup,
     Checkpoint,
@@ -286,7 +286,7 @@ def sections(answer: Struct) -> list[tuple[str | None, type[Struct], Iterable[St
             ("routes", RouteRow, _routes(answer)),
         ]
     if isinstance(answer, Verify):
-        return verify_sections(answer)
+        return checked(answer)
     if isinstance(answer, Disagreements):
         return [(None, DisagreementRow, map(_shortened, _differing(answer)))]
     if isinstance(answer, Conditions):

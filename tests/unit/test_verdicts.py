@@ -197,5 +197,5 @@ def test_rules_of_operation_are_findings(tmp_path: Path) -> None:
     breach = json.loads(done.out)["findings"][0]
     assert (done.code, breach["rule"], breach["until"]) == (1, "unique-hostnames", None)
     assert "alpha#6" in breach["positions"]
-    assert "1 rule of operation broken, 1 time" in call("verify", path).out
+    assert "; 1 finding" in call("verify", path).out
     assert call("verify", path, "--only", "A1").code == 0
