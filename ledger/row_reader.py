@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from ledger import codec, rows
-from ledger.blocks import Context, Group
+from ledger.blocks import Block, Context, Group
 from ledger.entry import Entry, Observed
 from ledger.errors import Damaged
 from ledger.events import KINDS
@@ -23,8 +23,8 @@ from ledger.schema import RARE
 from ledger.unpacking import Pings
 
 RECORD: Final = (
-    "select feed, n, first, last, pings, lost, low_ns, high_ns, before_ns, peak_ns, steady, origin_ns, prior, leaf, sum, body "
-    "from record"
+    "select feed, n, first, last, pings, lost, low_ns, high_ns, before_ns, peak_ns, steady, origin_ns, prior, leaf, closed, "
+    "directory, sum from record"
 )
 CONTROL: Final = "select feed, idx, at_ns, boot, mono_ns, kind, v, body, sum from control"
 _RUN: Final = 16
@@ -113,7 +113,7 @@ class RowReader:
 
     def _record(self, found: tuple[Any, ...]) -> RecordRow:
         record = RecordRow(*found)
-        if rows.row_sum(*found[:14], found[15]) != record.sum or record.feed != self.row:
+        if rows.row_sum(*found[:-1]) != record.sum or record.feed != self.row:
             raise self.damaged(f"record {record.n} is not what was written", record.first if type(record.first) is int else 0)
         return record
 
@@ -209,12 +209,21 @@ class RowReader:
 
     def groups(self, record: RecordRow) -> list[Group]:
         """What the pings of a record amount to, from its directory."""
-        return rows.decode_groups(record.body(), record.origin_ns, record.first, self.context)
+        if not record.pings:
+            return []
+        return rows.decode_groups(rows.decode_directory(record.directory), record.origin_ns, record.first, self.context)
+
+    def _block(self, record: RecordRow, *, opened: bool = True) -> Block:
+        """The block of a record; its body is fetched here, and checked."""
+        found = self._row("select body from record where feed = ? and n = ?", (self.row, record.n))
+        if found is None or rows.body_sum(found[0]) != record.closed:
+            raise self.damaged(f"the columns of record {record.n} are not what was written", record.first)
+        return rows.decode_block(record.pings, record.directory, found[0], self.context, opened=opened)
 
     def pings(self, record: RecordRow, controls: Sequence[Entry]) -> Pings:
         """The pings of a record, opened."""
         try:
-            block = rows.decode_block(record.body(), self.context, opened=False)
+            block = self._block(record, opened=False)
             return Pings(block, record.first, [entry.index for entry in controls], inflate=rows.inflate)
         except Damaged as error:
             raise self.damaged(error.message, record.first) from None
@@ -228,7 +237,7 @@ class RowReader:
             for found in self._rows(query, (self.row, first, last)):
                 index, at_ns, boot, mono_ns, kind, version, raw = self._control_row(found)
                 controls.append(codec.Control(index - first, at_ns, boot, mono_ns, kind, version, raw))
-        block = rows.decode_block(record.body(), self.context)
+        block = self._block(record)
         return codec.Record(codec.RECORD_FORMAT, first, last - first + 1, tuple(self._all_controls(record, controls)), block)
 
     def observed(self, record: RecordRow) -> list[Observed]:
