@@ -82,6 +82,7 @@ class RecordRow(msgspec.Struct, frozen=True, gc=False):
         """The chain after this record."""
         return rows.chain_after(self.prior, self.leaf)
 
+
 class Timeline(msgspec.Struct, frozen=True, gc=False):
     """What turns wall clocks into effective instants: the disowned stretches and, if there are any, the effective peak
     after each record (`peaks[n]`, `peaks[0]` before all).

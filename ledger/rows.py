@@ -108,7 +108,7 @@ def inflate(plane: Plane, count: int) -> Plane:
     if isinstance(plane, int) or len(plane) == count:
         return plane
     try:
-        whole = zlib.decompressobj(-15).decompress(plane, count)
+        whole = zlib.decompress(plane, -15, count)  # a row is bounded, and so is what it can inflate to
     except zlib.error as error:
         raise Damaged(f"a byte plane does not inflate: {error}") from None
     if len(whole) != count:
@@ -178,14 +178,14 @@ def decode_directory(data: bytes) -> Directory:
 
 
 def decode_block(
-    total: int, directory: bytes, body: bytes, context: Callable[[int], Context], *, opened: bool = True
+    total: int, told: Directory | None, body: bytes, context: Callable[[int], Context], *, opened: bool = True
 ) -> Block:
-    """The block of `total` pings that a directory and a body column hold. `context` gives the context with a number. Unless
-    `opened`, the planes of its columns are still as they were stored (`Pings` takes `inflate`), and it is not canonical.
+    """The block of `total` pings that a body column holds. `told`: its directory, None if there are no pings; `context` gives
+    the context with a number. Unless `opened`, the planes of its columns are still as they were stored (who reads them takes
+    `inflate`), and it is not canonical.
     """
-    if not total:
+    if told is None or not total:
         return Block(0, (), (), ())
-    told = decode_directory(directory)
     try:
         stored = _STORED.decode(body)
     except _UNREADABLE as error:

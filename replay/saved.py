@@ -1,9 +1,9 @@
 """A saved fold as bytes: what a snapshot holds of one feed's state, in little room.
 
 Two things make a `FeedState` small. Of pings and links nearly all numbers differ little from the feed's end, or from each
-other: so they stand in columns, as differences. And nearly all else (names, feeds, links, keys) is as it was some records ago: so the
-bytes are deflated with an earlier state for a dictionary (`base`; RFC 1950 calls it preset). `unpack` gives back exactly
-what `pack` was given, which is a law. Pure: bytes in, bytes out.
+other: so they stand in columns, as differences. And nearly all else (names, feeds, links, keys) is as it was some records
+ago: so the bytes are deflated with an earlier state for a dictionary (`base`; RFC 1950 calls it preset). `unpack` gives back
+exactly what `pack` was given, which is a law. Pure: bytes in, bytes out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from math import gcd
-from operator import itemgetter, sub
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -27,16 +27,17 @@ UNREADABLE: Final = (msgspec.MsgspecError, ValueError, TypeError, IndexError, Re
 
 
 class _Saved(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A state without its pings and links; these in columns, one a field, by the names of `peers` and `ends`. `scale`: the
-    unit of their instants, which count from the feed's end (pings) or beginning (links, where None is 0).
+    """A state without its pings and links; these in columns, one a field, by the names of `peers` and `ends`. A column that
+    is the same throughout is that one value. `scale`: the unit of instants, which count from the feed's end (pings) or
+    beginning (links, where None is 0).
     """
 
     state: FeedState
     scale: int
     peers: list[str]
-    pings: list[list[Any]]
+    pings: list[Any]
     ends: list[str]
-    links: list[list[Any]]
+    links: list[Any]
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -46,34 +47,30 @@ _LINK: Final = LinkState.__struct_fields__
 _LAST, _LAST_NS, _ANSWERED, _ANSWERED_NS, _STATED = map(_PING.index, ("last", "last_ns", "answered", "answered_ns", "stated"))
 _SINCE, _EVIDENCE, _GOOD = map(_LINK.index, ("since", "evidence", "good"))
 _INSTANTS: Final = tuple(map(_LINK.index, ("since_ns", "evidence_ns", "good_ns", "bad_ns")))
-_AGAINST: Final = ((_GOOD, _EVIDENCE), (_EVIDENCE, _SINCE), (_INSTANTS[2], _INSTANTS[1]), (_INSTANTS[1], _INSTANTS[0]))
-"""Columns of links that mostly equal another, which is subtracted."""
+_LIKE_PING: Final = ((_ANSWERED, _LAST), (_ANSWERED_NS, _LAST_NS), (_STATED, _LAST))
+_LIKE_LINK: Final = ((_GOOD, _EVIDENCE), (_EVIDENCE, _SINCE), (_INSTANTS[2], _INSTANTS[1]), (_INSTANTS[1], _INSTANTS[0]))
+"""Columns that mostly equal another, which is subtracted from them."""
 
 
 def pack(state: FeedState) -> bytes:
     """A state as bytes, not deflated yet."""
     pings, links = _columns(state.pings.values(), len(_PING)), _columns(state.links.values(), len(_LINK))
-    last, last_ns = pings[_LAST], pings[_LAST_NS]
-    for place, against in ((_ANSWERED, last), (_ANSWERED_NS, last_ns), (_STATED, last)):
-        pings[place] = list(map(sub, against, pings[place]))
-    pings[_LAST] = [state.entries - value for value in last]
-    pings[_LAST_NS] = [state.last_ns - value for value in last_ns]
-    first_ns = state.first_ns
-    scale = gcd(
-        *pings[_LAST_NS], *pings[_ANSWERED_NS], *(value - first_ns for place in _INSTANTS for value in links[place] if value)
-    )
-    scale = scale or 1
+    first_ns, end_ns = state.first_ns, state.last_ns
+    instants = [end_ns - value for place in (_LAST_NS, _ANSWERED_NS) for value in pings[place]]
+    scale = gcd(*instants, *(value - first_ns for place in _INSTANTS for value in links[place] if value)) or 1
+    pings[_LAST] = [state.entries - value for value in pings[_LAST]]
+    pings[_ANSWERED], pings[_STATED] = ([state.entries - value for value in pings[place]] for place in (_ANSWERED, _STATED))
     for place in (_LAST_NS, _ANSWERED_NS):
-        pings[place] = [value // scale for value in pings[place]]
+        pings[place] = [(end_ns - value) // scale for value in pings[place]]
     for place in _INSTANTS:
         links[place] = [(value - first_ns) // scale if value else None for value in links[place]]
-    for place, other in _AGAINST:
-        links[place] = [
-            value - ref if value is not None and ref is not None else value
-            for value, ref in zip(links[place], links[other], strict=True)
-        ]
+    for columns, alike in ((pings, _LIKE_PING), (links, _LIKE_LINK)):
+        for place, other in alike:
+            columns[place] = [
+                None if value is None else value - (ref or 0) for value, ref in zip(columns[place], columns[other], strict=True)
+            ]
     rest = msgspec.structs.replace(state, pings={}, links={})
-    return _encode(_Saved(rest, scale, list(state.pings), pings, list(state.links), links))
+    return _encode(_Saved(rest, scale, list(state.pings), _brief(pings), list(state.links), _brief(links)))
 
 
 def _columns(values: Iterable[msgspec.Struct], many: int) -> list[list[Any]]:
@@ -81,26 +78,52 @@ def _columns(values: Iterable[msgspec.Struct], many: int) -> list[list[Any]]:
     return [list(map(itemgetter(place), rows)) for place in range(many)]
 
 
+def _brief(columns: list[list[Any]]) -> list[Any]:
+    return [column[0] if column and column.count(column[0]) == len(column) else column for column in columns]
+
+
 def unpack(data: bytes) -> FeedState:
     """The state that `data` holds. Raises one of `UNREADABLE` if it holds none."""
     saved = _DECODER.decode(data)
-    state, pings, links, scale = saved.state, saved.pings, saved.links, saved.scale
-    entries, first_ns, end_ns = state.entries, state.first_ns, state.last_ns
-    last = pings[_LAST] = [entries - value for value in pings[_LAST]]
-    last_ns = pings[_LAST_NS] = [end_ns - value * scale for value in pings[_LAST_NS]]
-    pings[_ANSWERED] = list(map(sub, last, pings[_ANSWERED]))
-    pings[_ANSWERED_NS] = [ref - value * scale for ref, value in zip(last_ns, pings[_ANSWERED_NS], strict=True)]
-    pings[_STATED] = list(map(sub, last, pings[_STATED]))
+    state, scale, first_ns, entries, end_ns = (
+        saved.state,
+        saved.scale,
+        saved.state.first_ns,
+        saved.state.entries,
+        saved.state.last_ns,
+    )
+    pings = _alike(saved.pings, _LIKE_PING, len(saved.peers))
+    last, last_ns = pings[_LAST], pings[_LAST_NS]
+    pings[_LAST] = [entries - value for value in last]
+    pings[_LAST_NS] = [end_ns - value * scale for value in last_ns]
+    for place, other, plain in ((_ANSWERED, _LAST, last), (_STATED, _LAST, last)):
+        pings[place] = pings[other] if pings[place] is plain else [entries - value for value in pings[place]]
+    answered = pings[_ANSWERED_NS]
+    pings[_ANSWERED_NS] = pings[_LAST_NS] if answered is last_ns else [end_ns - value * scale for value in answered]
     state.pings = dict(zip(saved.peers, map(PingState, *pings), strict=True))
-    for place, other in reversed(_AGAINST):
-        links[place] = [
-            value + ref if value is not None and ref is not None else value
-            for value, ref in zip(links[place], links[other], strict=True)
-        ]
+    links = _alike(saved.links, _LIKE_LINK, len(saved.ends))
+    told: dict[int, list[int]] = {}  # columns that are one are brought back once
     for place in _INSTANTS:
-        links[place] = [first_ns + value * scale if value is not None else 0 for value in links[place]]
+        column = links[place]
+        if id(column) not in told:
+            told[id(column)] = [first_ns + value * scale if value is not None else 0 for value in column]
+    for place in _INSTANTS:
+        links[place] = told[id(links[place])]
     state.links = dict(zip(saved.ends, map(LinkState, *links), strict=True))
     return state
+
+
+def _alike(columns: list[Any], alike: Iterable[tuple[int, int]], many: int) -> list[list[Any]]:
+    """The columns in full, each as long as there are peers; those that equal another are that other."""
+    whole = [column if isinstance(column, list) else [column] * many for column in columns]
+    for place, other in reversed(tuple(alike)):
+        if columns[place] == 0 and None not in whole[other]:
+            whole[place] = whole[other]
+        else:
+            whole[place] = [
+                None if value is None else value + (ref or 0) for value, ref in zip(whole[place], whole[other], strict=True)
+            ]
+    return whole
 
 
 def deflate(data: bytes, base: bytes) -> bytes:

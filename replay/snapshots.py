@@ -34,15 +34,15 @@ BASE_RECORDS: Final = 8
 """States of so many records are deflated against the first of them."""
 
 _DECIDING: Final = (
-    "ledger.blocks", "ledger.codec", "ledger.entry", "ledger.events", "ledger.feeds", "ledger.heads", "ledger.instants",
-    "ledger.planes", "ledger.row_reader", "ledger.rows", "ledger.unpacking", "projections.acts", "projections.feed_state",
-    "projections.links", "projections.pings", "projections.records", "replay.folding", "replay.saved", "replay.snapshots",
+    "ledger.blocks", "ledger.codec", "ledger.cutting", "ledger.entry", "ledger.events", "ledger.feeds", "ledger.heads",
+    "ledger.instants", "ledger.planes", "ledger.row_reader", "ledger.rows", "ledger.unpacking", "projections.acts",
+    "projections.feed_state", "projections.links", "projections.pings", "projections.records", "replay.folding",
+    "replay.saved", "replay.snapshots",
 )  # fmt: skip
 _TABLES: Final = (
     "feed (id integer primary key, fid text not null unique)",
     "base (id integer primary key, sum blob not null, body blob not null)",
-    "snap (id integer primary key, n integer not null, basis blob not null, base integer not null, "
-    "sum blob not null, body blob not null)",
+    "snap (id integer primary key, n integer, basis blob, base integer, sum blob not null, body blob not null)",
 )
 """The ids of `base` and `snap` are the feed's, 32 bits up, and a number: so they need no index."""
 _FOUND: Final = (
@@ -128,7 +128,7 @@ class Snapshots:
 def _whole(fid: str, found: tuple[Any, ...]) -> bool:
     """Whether a row of `_FOUND`, of the snapshot and of its base, is what was written."""
     n, basis, base, body, stored, first, first_stored = found
-    return rows.row_sum(fid, n, basis, base, body) == stored and rows.row_sum(fid, base, first) == first_stored
+    return bool(rows.row_sum(fid, n, basis, base, body) == stored and rows.row_sum(fid, base, first) == first_stored)
 
 
 def _state(found: tuple[Any, ...], feed: Feed) -> FeedState:
@@ -219,7 +219,10 @@ def _write_feed(connection: sqlite3.Connection, reader: FeedReader) -> int:
                 first = saved.deflate(whole, b"")
                 run("insert into base values (?, ?, ?)", (base, rows.row_sum(fid, base, first), first))
             columns = (record.n, record.chain, base, saved.deflate(whole, dictionary))
-            run("insert into snap values (?, ?, ?, ?, ?, ?)", (row + record.n, *columns[:3], rows.row_sum(fid, *columns), columns[3]))
+            run(
+                "insert into snap values (?, ?, ?, ?, ?, ?)",
+                (row + record.n, *columns[:3], rows.row_sum(fid, *columns), columns[3]),
+            )
             written += 1
     return written
 

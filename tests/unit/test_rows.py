@@ -66,7 +66,7 @@ def test_a_body_gives_back_its_block_and_its_groups():
     numbers = [1000 + place for place in range(len(record.pings.contexts))]
     context = dict(zip(numbers, record.pings.contexts, strict=True)).__getitem__
     origin, directory, body = rows.encode_body(record.pings, numbers, groups, 51)
-    assert rows.decode_block(record.pings.count, directory, body, context) == record.pings
+    assert rows.decode_block(record.pings.count, rows.decode_directory(directory), body, context) == record.pings
     found = rows.decode_groups(rows.decode_directory(directory), origin, 51, context)
     assert [(g.peer, g.reason, g.count, g.first, g.first_ns, g.last, g.last_ns, g.rtt_us, g.feed, g.held) for g in found] == [
         (g.peer, g.reason, g.count, g.first, g.first_ns, g.last, g.last_ns, g.rtt_us, g.feed, g.held) for g in groups
@@ -77,7 +77,7 @@ def test_a_body_gives_back_its_block_and_its_groups():
 def test_an_empty_body_is_a_record_of_controls():
     """A record without pings has a body without groups."""
     assert rows.encode_body(pack([]), [], [], 1) == (0, b"", b"")
-    assert rows.decode_block(0, b"", b"", {}.__getitem__) == pack([])
+    assert rows.decode_block(0, None, b"", {}.__getitem__) == pack([])
 
 
 def test_a_context_comes_back():
