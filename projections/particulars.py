@@ -11,6 +11,8 @@ import msgspec
 
 DEFAULT_INTERVAL_MS: Final = 60_000
 """The ping interval where no settings are recorded."""
+DEFAULT_MACHINES_MAX: Final = 20
+"""So many machines a cluster may have where no settings are recorded."""
 
 
 class Opening(msgspec.Struct, frozen=True, gc=False, array_like=True):

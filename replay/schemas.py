@@ -1,6 +1,6 @@
 """The closed list of answers, and the JSON Schema of each: what `schema NAME` prints.
 
-The schemas are made by msgspec from the structs that answers are encoded from (`answers`, `receipts`), and so cannot
+The schemas are made by msgspec from the structs that answers are encoded from (`answers`, `receipts`, their kin), and so cannot
 differ from what is printed (JSON Schema, draft 2020-12, https://json-schema.org/draft/2020-12). `schema` describes the
 object of `-o json`, `row_schema` one line of `-o jsonl`.
 
@@ -15,6 +15,10 @@ import msgspec
 
 from ledger.errors import Refused
 from replay.answers import Answer, At, Blame, Connstatus, Diff, Members, Routes, Stats
+from replay.answers_conditions import Bisect, Conditions
+from replay.answers_node import Doctor, Done, Invite, Node, Status
+from replay.answers_views import Disagreements
+from replay.answers_why import Why
 from replay.listings import LISTED
 from replay.receipts import (
     Backup,
@@ -26,6 +30,7 @@ from replay.receipts import (
     Keygen,
     Log,
     Merge,
+    Note,
     Prove,
     Show,
     Sql,
@@ -38,8 +43,9 @@ from replay.text import shorten
 ANSWERS: Final[dict[str, type[Answer]]] = {
     answer.__name__.lower(): answer
     for answer in (
-        At, Members, Connstatus, Routes, Diff, Blame, Stats, Verify, Merge, Import, Log, Show, Tail, Export, Backup,
-        Checkpoint, Prove, Keygen, Sql, Version, Demo, Error,
+        At, Members, Connstatus, Routes, Diff, Blame, Why, Stats, Bisect, Conditions, Disagreements, Verify, Merge, Import, Log,
+        Show, Tail, Export, Backup, Checkpoint, Prove, Keygen, Note, Sql, Version, Demo, Error, Node, Invite, Done, Status,
+        Doctor,
     )
 }  # fmt: skip
 """Every answer by its name."""

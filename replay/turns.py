@@ -1,0 +1,98 @@
+"""Every instant of a window at which the mesh may become something else, so that nothing need be asked in between.
+
+The state at T changes by entries, at their effective instants, and by the passing of time: an up link falls silent, a feed
+ceases to cover. `sweep` knows the second kind and what pings do to links; this adds the entries that are no pings. What only a
+ping changes (last result, counts, round trips) is no turn, but where the ping is to a machine that is no member: that
+somebody speaks with a stranger is worth an instant. Nothing that depends on pings in no other way changes between two turns: a
+law under test, against the fold asked everywhere.
+
+Reads a history, writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from ledger import events as ev
+from ledger.blocks import AT
+from ledger.entry import Entry
+from ledger.feeds import FeedReader
+from ledger.heads import RecordRow
+from ledger.unpacking import Pings
+from projections.coverage import covered_spans
+from projections.feed_state import FeedState
+from replay.eras import Era, eras
+from replay.history import History
+from replay.sweep import Sweep
+
+Progress = Callable[[int, int], None]
+"""Told how much is done, and how much there is in all."""
+_SILENT: Final = (ev.PingHeard, ev.FeedReceived, ev.HeadWitnessed, ev.NoteAdded, ev.JoinRefused, ev.NodeStalled, ev.ClockStepped)
+"""Kinds that change no member, link, plan, name or coverage by themselves."""
+_PINGS: Final = (ev.PingAnswered, ev.PingFailed)
+
+
+def turns(history: History, since_ns: int, until_ns: int, *, progress: Progress | None = None) -> list[int]:
+    """The instants in (since, until), ascending, each once. `progress` is told feeds."""
+    begun = {feed: history.state(feed, since_ns - 1) for feed in history.feeds}
+    window = eras(history, begun, since_ns, until_ns)
+    if not window:
+        return []
+    own = frozenset().union(*(era.own for era in window))
+    found = {era.since_ns for era in window}
+    feeds = [feed for feed in history.feeds if feed in own]
+    for done, feed in enumerate(feeds, 1):
+        seen = _Seen(history.reader(feed), begun[feed], history.feed_end_ns(feed), window)
+        seen.run()
+        found |= seen.instants
+        for line in seen.lines.values():
+            found.update(line.times)
+        for era in window if seen.entries else ():
+            for span in covered_spans(
+                seen.first_ns, seen.end_ns, era.interval_ns, seen.pauses, since_ns=era.since_ns, until_ns=era.until_ns
+            ):
+                found.update(span)
+        if progress is not None:
+            progress(done, len(feeds))
+    return sorted(at_ns for at_ns in found if since_ns < at_ns < until_ns)
+
+
+class _Anyone:
+    """Links to whomever: also those to strangers fall silent."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+class _Seen(Sweep):
+    """A sweep that also keeps the instants of what is no ping, and of pings to machines that are not members all the time."""
+
+    def __init__(self, reader: FeedReader, state: FeedState, end_ns: int, window: Sequence[Era]) -> None:
+        super().__init__(reader, state, end_ns, window, peers=_Anyone(), counts={})
+        self.instants: set[int] = set()
+        self.always = frozenset.intersection(*(era.members for era in window))
+
+    def _entry(self, entry: Entry) -> None:
+        super()._entry(entry)
+        self._note(entry)
+
+    def _note(self, entry: Entry) -> None:
+        event: Any = entry.event
+        if event.__class__ not in _SILENT and (event.__class__ not in _PINGS or event.peer not in self.always):
+            self.instants.add(entry.effective_ns)
+
+    def _record(self, record: RecordRow) -> None:
+        controls = self.reader.controls_of(record)
+        for entry in controls:
+            self._note(entry)
+        if any(group.peer not in self.always for group in self.reader.groups(record)):
+            pings = self.reader.pings(record, controls)
+            at = pings.column(AT) if pings.count else ()
+            for number, context in enumerate(pings.block.contexts):
+                if context.peer not in self.always:
+                    self.instants.update(at[pings.starts[number] : pings.starts[number + 1]])
+        super()._record(record)
+
+    def _tally(self, pings: Pings) -> None:
+        """Results are not asked for."""
