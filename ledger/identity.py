@@ -23,6 +23,8 @@ MACHINE_PATTERN: Final = r"^(?!.*\n)[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$"
 HOSTNAME_PATTERN: Final = (
     r"^(?!.*\n)(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*$"
 )
+NOTED: Final = "note:"
+"""How the ledger key of an analyst's feed begins: no key, but the digest of what it says. So two of them differ or are one."""
 IMPORTED: Final = "import:"
 """An incarnation id that begins so belongs to measurements without machines of ours behind them: no keys, no root."""
 
@@ -88,6 +90,11 @@ class Feed(msgspec.Struct, frozen=True, order=True, gc=False):
     def name(self) -> str:
         """`alpha`, or `alpha.2` in its second epoch."""
         return self.machine if self.epoch == 1 else f"{self.machine}.{self.epoch}"
+
+    @property
+    def notes(self) -> bool:
+        """Whether it is an analyst's: it holds a note, and nothing of it counts for a mesh."""
+        return self.ledger_key is not None and self.ledger_key.startswith(NOTED)
 
     def at(self, index: int) -> str:
         """The position of entry `index`, as text."""

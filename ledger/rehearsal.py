@@ -25,6 +25,8 @@ _REASONS: Final[tuple[ev.Reason, ...]] = ("timeout", "reset", "refused", "closed
 _OLD, _NEW = "0.1.0", "0.2.0"
 _AWAKENING: Final = frozenset({"start", "crash", "round", "mesh"})
 """Words that do not need the actor itself to be running."""
+_PAIRED: Final = frozenset({"establish", "lose", "part", "fail", "refuse", "flap"})
+"""Words that need another machine: nobody has a link to itself."""
 _INTERVALS_MS: Final = (60_000, 1_000, 250, 600_000)
 
 
@@ -90,7 +92,7 @@ class Rehearsal:
             actor = self.machines[step.actor % len(self.machines)]
             others = [machine for machine in self.machines if machine is not actor]
             peer = others[step.peer % len(others)] if others else actor
-            if actor.feeds and (actor.running or step.word in _AWAKENING):
+            if actor.feeds and (actor.running or step.word in _AWAKENING) and (others or step.word not in _PAIRED):
                 getattr(self, f"_{step.word}")(actor, peer, step.amount)
         return self.logs
 
@@ -216,7 +218,7 @@ class Rehearsal:
         """Anything that is no evidence about a link."""
         several: tuple[ev.Event, ...] = (
             ev.NoteAdded("looked at it", "operator", f"mark-{amount}"),
-            ev.PingHeard(peer.name, amount),
+            ev.PingHeard(peer.name, amount) if peer is not actor else ev.NodeStalled(amount),
             ev.NodeStalled(amount),
             ev.VersionChanged(_OLD, _NEW),
             ev.NameResolved(f"{peer.name}.lab.example", answers=("10.0.0.7",), ttl_s=60),
@@ -234,6 +236,8 @@ class Rehearsal:
         if not peer.feeds or amount % 4 == 3:
             self._join(actor, peer, 0, epoch=len(peer.feeds) + 1)
             self._open(peer, "new-key" if peer.feeds else "new")
+            peer.running = True
+            peer.links.clear()
             self._write(peer, ev.NodeStarted(peer.boot, _OLD))
         else:
             self._join(actor, peer, len(self.logs[peer.feed]))

@@ -3,9 +3,16 @@
     @given(histories())
     def test_my_projection(history): ...
 
-Three layers. *Values*: `machines`, `hostnames`, `instants`, `events`, `opaques`. *Feeds*: `observations`, what one
+Four layers. *Values*: `machines`, `hostnames`, `instants`, `events`, `opaques`. *Feeds*: `observations`, what one
 machine would have written. *Histories*: `histories`, the feeds of a whole cluster, plausible or (`hostile=True`)
-anything mixed with anything, which total functions must survive. `entries` puts a history in the form a reader gets.
+anything mixed with anything, which total functions must survive. *Worlds*: `worlds` and `faulty_worlds`, what really was
+and what its observers recorded of it, so that answers can be held against the truth. `entries` puts a history, or a world's
+`feeds`, in the form a reader gets. Without Hypothesis, `world(seed)` gives one from a number:
+
+    @given(faulty_worlds())
+    def test_my_detector_names_the_fault(world):
+        fault = world.truth.faults[0]
+        assert my_detector(entries(world.feeds), fault.wires, fault.until_ns - 1) in {fault.cause, "unknown"}
 
 A script's alphabet is drawn too (swarm testing, Groce et al., ISSTA 2012), so that rare happenings are not always
 drowned by common ones. Needs Hypothesis (the extra `testing`). No clock, no dice but Hypothesis's own.
@@ -15,20 +22,46 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
 from ledger.entry import Entry, Observed
 from ledger.identity import IMPORTED, Feed
 from ledger.instants import effective_instants, may_disown
+from ledger.keeping import keeping, kept
 from ledger.rehearsal import WORDS, Rehearsal, Step
 from ledger.strategies import NAMES, START_NS, events, hostnames, instants, machines, opaques, texts
+from ledger.worlds import FAULTS, Setup, World, play, world
+from ledger.worlds import NAMES as WORLD_NAMES
+from ledger.worlds import WORDS as WORLD_WORDS
 
 try:
+    from hypothesis import assume
     from hypothesis import strategies as st
 except ImportError as missing:
     raise ImportError("ledger.testing needs Hypothesis: pip install 'meshledger[testing]'") from missing
 
 __all__ = [
-    "History", "entries", "events", "histories", "hostnames", "instants", "machines", "observations", "opaques",
-    "scripts", "texts",
+    "FAULTS",
+    "History",
+    "Setup",
+    "World",
+    "entries",
+    "events",
+    "faulty_worlds",
+    "histories",
+    "hostnames",
+    "instants",
+    "keeping",
+    "kept",
+    "machines",
+    "observations",
+    "opaques",
+    "play",
+    "scripts",
+    "setups",
+    "texts",
+    "world",
+    "worlds",
 ]  # fmt: skip
 
 _GAPS_NS = (0, 1, 5_000_000, 1_000_000_000, 30_000_000_000, 150_000_000_000)
@@ -103,6 +136,87 @@ def histories(
     if hostile:
         _spoil(draw, history, stage.incarnation)
     return history
+
+
+@st.composite
+def setups(
+    draw: st.DrawFn,
+    *,
+    machines_min: int = 2,
+    machines_max: int = 4,
+    keyed: bool | None = True,
+    skewed: bool = True,
+    withheld: bool = False,
+) -> Setup:
+    """What a world is before anything happens. `keyed` None: either. `skewed`: some wall clocks are wrong by up to minutes.
+    `withheld`: some feeds, or the ends of them, were not collected.
+    """
+    many = draw(st.integers(min_value=machines_min, max_value=machines_max))
+    outside = draw(st.integers(min_value=0, max_value=max(0, many - 2)))
+    interval_ms, timeout_ms = draw(st.sampled_from([(60_000, 15_000), (60_000, 15_000), (10_000, 3_000), (600_000, 20_000)]))
+    skews = st.lists(st.sampled_from([0, 0, 1, -1, 20, -45, 200, -300]), max_size=many)
+    shares = st.lists(st.sampled_from([1000, 1000, 1000, 0, 500, 900]), max_size=many)
+    return Setup(
+        WORLD_NAMES[:many],
+        outside=outside,
+        seed=draw(st.integers(min_value=0, max_value=999)),
+        interval_ms=interval_ms,
+        timeout_ms=timeout_ms,
+        lost_after=draw(st.sampled_from([1, 1, 2])),
+        keyed=draw(st.booleans()) if keyed is None else keyed,
+        addressing=draw(st.sampled_from(["name", "name", "address"])),
+        skews_s=tuple(draw(skews)) if skewed else (),
+        collected=tuple(draw(shares)) if withheld else (),
+    )
+
+
+@st.composite
+def worlds(
+    draw: st.DrawFn,
+    *,
+    words: Iterable[str] = tuple(WORLD_WORDS),
+    machines_min: int = 2,
+    machines_max: int = 4,
+    size_max: int = 5,
+    keyed: bool | None = True,
+    skewed: bool = True,
+    withheld: bool = False,
+) -> World:
+    """The truth and the feeds of a mesh after at most `size_max` happenings out of `words`, which may overlap. A failing one
+    shrinks towards fewer happenings, plainer ones, fewer machines and clocks that are right. The rest as in `setups`.
+    """
+    setup = draw(setups(machines_min=machines_min, machines_max=machines_max, keyed=keyed, skewed=skewed, withheld=withheld))
+    return play(setup, draw(st.lists(_happenings(tuple(words), setup.interval_ms), max_size=size_max)))
+
+
+@st.composite
+def faulty_worlds(
+    draw: st.DrawFn,
+    *,
+    words: Iterable[str] = tuple(FAULTS),
+    machines_min: int = 4,
+    machines_max: int = 5,
+    keyed: bool | None = True,
+    skewed: bool = False,
+    withheld: bool = False,
+) -> World:
+    """A world in which exactly one thing went wrong or was done: all of `truth.faults` (phases of one story) are of one plant,
+    and there is at least one. The rest as in `setups`.
+    """
+    word = draw(st.sampled_from(tuple(words)))
+    setup = draw(setups(machines_min=machines_min, machines_max=machines_max, keyed=keyed, skewed=skewed, withheld=withheld))
+    fitting = msgspec.structs.replace(setup, outside=0, addressing="address" if word == "reverse-timeout" else "name")
+    step = draw(_happenings((word,), setup.interval_ms))
+    made = play(fitting, [step])
+    assume(any(fault.plant for fault in made.truth.faults))
+    return made
+
+
+def _happenings(words: tuple[str, ...], interval_ms: int) -> st.SearchStrategy[Step]:
+    """A step of a world: about so many intervals after the one before."""
+    gaps = st.sampled_from([0, 1, 3, 5, 9, 20]).map(lambda halves: halves * interval_ms * 500_000 + halves * 7_000_000)
+    small = st.integers(min_value=0, max_value=7)
+    return st.builds(Step, gaps, st.sampled_from(words), small, small, st.integers(min_value=0, max_value=27))
 
 
 def entries(history: Mapping[Feed, Sequence[Observed]]) -> list[Entry]:

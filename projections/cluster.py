@@ -2,7 +2,8 @@
 
 A `Cluster` is the join of the feeds' folds, each cut at the moment, with what only a reader of the whole can know: where each
 feed ends (`ends`), which resume right after the cut with a `node.started` (`resumed`), and which contradict themselves
-(`contradicted`). Every answer is derived, once, when it is first asked for. Two clusters are equal if they were made of
+(`contradicted`). If it is what one machine knew (`belief`), `view` says whose, and which instant the moment is on each feed's
+clock. Every answer is derived, once, when it is first asked for. Two clusters are equal if they were made of
 equal parts; the order in which feeds came cannot matter. `fold(Cluster(), entries)` works by itself: the moment is then
 the greatest instant, and each feed ends with its last entry.
 
@@ -25,14 +26,14 @@ from projections.membership import Member, Membership, members
 from projections.particulars import DEFAULT_INTERVAL_MS, Settings
 from projections.pings import PingState, joined
 from projections.route_table import RouteTable
-from projections.views import UNSEEN, Coverage, LinkView, MachineView, Pair, PairState
+from projections.views import UNSEEN, Coverage, LinkView, MachineView, Pair, PairState, View
 
 _NONE: frozenset[Feed] = frozenset()
 
 
 class Cluster:
     """The mesh at `at_ns`. `states`: each feed's fold, cut there; `ends`: the instant of each feed's last entry as known (if
-    not given, that of the cut); `resumed`, `contradicted`: see above. Treat it as frozen.
+    not given, that of the cut); `resumed`, `contradicted`, `view`: see above. Treat it as frozen.
     """
 
     def __init__(
@@ -42,12 +43,15 @@ class Cluster:
         at_ns: int | None = None,
         resumed: Collection[Feed] = _NONE,
         contradicted: Collection[Feed] = _NONE,
+        *,
+        view: View | None = None,
     ) -> None:
         self.states: dict[Feed, FeedState] = dict(states or {})
         self.ends: dict[Feed, int] = dict(ends or {})
         self._at_ns = at_ns
         self.resumed = frozenset(resumed)
         self.contradicted = frozenset(contradicted)
+        self.view = view
 
     @property
     def at_ns(self) -> int:
@@ -61,17 +65,27 @@ class Cluster:
         last_ns = self.states[feed].last_ns
         return max(last_ns, self.ends.get(feed, last_ns))
 
+    def now_ns(self, feed: Feed) -> int:
+        """The moment, on the feed's own clock."""
+        return self.at_ns if self.view is None else self.view.clocks.get(feed, self.at_ns)
+
+    def lacks(self, feed: Feed) -> bool:
+        """Whether entries of the feed that its reader had received are not at hand."""
+        return self.view is not None and feed.id in self.view.lacking
+
     def evolve(self, entry: Entry) -> Self:
         """The cluster after `entry`; this one stays as it is."""
         feed = entry.feed
         state = (self.states.get(feed) or FeedState(feed)).evolve(entry)
         at_ns = None if self._at_ns is None else max(self._at_ns, state.last_ns)
-        return type(self)({**self.states, feed: state}, self.ends, at_ns, self.resumed - {feed}, self.contradicted)
+        return type(self)(
+            {**self.states, feed: state}, self.ends, at_ns, self.resumed - {feed}, self.contradicted, view=self.view
+        )
 
     def copy(self) -> Self:
         """An equal cluster that shares nothing that `apply` changes."""
         states = {feed: state.copy() for feed, state in self.states.items()}
-        return type(self)(states, self.ends, self._at_ns, self.resumed, self.contradicted)
+        return type(self)(states, self.ends, self._at_ns, self.resumed, self.contradicted, view=self.view)
 
     def apply(self, entry: Entry) -> None:
         """Grow by `entry`, in place. Only for a copy that nobody else holds and nobody has asked."""
@@ -93,6 +107,7 @@ class Cluster:
             and self.at_ns == other.at_ns
             and self.resumed == other.resumed
             and self.contradicted == other.contradicted
+            and self.view == other.view
             and all(self.end_ns(feed) == other.end_ns(feed) for feed in self.states)
         )
 
@@ -185,9 +200,9 @@ class Cluster:
     def _coverage(self, state: FeedState | None) -> Coverage | None:
         if state is None:
             return None
-        feed = state.feed
-        covered = coverage.covered_at(state, self.at_ns, self.end_ns(feed), self.interval_ns, resumed=feed in self.resumed)
-        return Coverage(feed.at(state.entries), state.last_ns, covered)
+        feed, end_ns = state.feed, self.end_ns(state.feed)
+        covered = coverage.covered_at(state, self.now_ns(feed), end_ns, self.interval_ns, resumed=feed in self.resumed)
+        return Coverage(feed.at(state.entries), state.last_ns, covered and not self.lacks(feed))
 
     @cached_property
     def covered(self) -> frozenset[str]:
@@ -198,14 +213,14 @@ class Cluster:
     def links(self) -> dict[Pair, LinkView]:
         """All links between members, (observer, peer), by name."""
         found: dict[Pair, LinkView] = {}
-        names, at_ns, silent_ns = self.members, self.at_ns, self.interval_ns * 5 // 2
+        names, silent_ns = self.members, self.interval_ns * 5 // 2
         for observer in names:
             state = self.speakers.get(observer)
-            if state is None:
+            if state is None or self.lacks(state.feed):
                 for peer in names:
                     found[observer, peer] = UNSEEN
             else:
-                feed, end_ns = state.feed, self.end_ns(state.feed)
+                feed, at_ns, end_ns = state.feed, self.now_ns(state.feed), self.end_ns(state.feed)
                 heard = min(at_ns, end_ns) - silent_ns
                 links, pings, earlier = state.links, state.pings, self._earlier(observer).get
                 for peer in names:
@@ -229,10 +244,10 @@ class Cluster:
             return found
         state = self.speakers.get(observer)
         link = state.links.get(peer) if state else None
-        if state is None or link is None:
+        if state is None or link is None or self.lacks(state.feed):
             return UNSEEN
         ping = state.pings.get(peer)
-        now = link_at(link, ping, self.at_ns, self.end_ns(state.feed), self.interval_ns * 5 // 2)
+        now = link_at(link, ping, self.now_ns(state.feed), self.end_ns(state.feed), self.interval_ns * 5 // 2)
         return LinkView(now.state, now.reason, now.since, now.since_ns, state.feed, link, ping, self._earlier(observer).get(peer))
 
     @cached_property

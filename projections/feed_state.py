@@ -210,7 +210,7 @@ def _answered(state: FeedState, event: ev.PingAnswered, index: int, at_ns: int) 
     now = link_room.answered(link, ping, index, at_ns, state.silent_ns, name=event.link)
     if now is not link:
         state.links[peer] = now
-    if event.feed is not None and event.feed != ping.feed:
+    if event.held is not None and event.feed is not None and event.feed != ping.feed:
         _keep_held(state, ping)
     state.pings[peer] = ping_room.answered(ping, 1, index, at_ns, rtt_us=event.rtt_us, feed=event.feed, held=event.held)
 
@@ -219,7 +219,7 @@ def _failed(state: FeedState, event: ev.PingFailed, index: int, at_ns: int) -> N
     peer = event.peer
     ping, link = state.pings.get(peer, NONE), state.links.get(peer) or state.unheard
     state.links[peer] = link_room.ping_failed(link, ping, at_ns, state.silent_ns)
-    if event.feed is not None and event.feed != ping.feed:
+    if event.held is not None and event.feed is not None and event.feed != ping.feed:
         _keep_held(state, ping)
     state.pings[peer] = ping_room.failed(
         ping, 1, index, at_ns, reason=event.reason, linkless=event.link is None, feed=event.feed, held=event.held,

@@ -51,8 +51,8 @@ NONE = PingState(0, 0, None, 0, 0, 0, 0, 0, 0)
 def answered(
     ping: PingState, count: int, index: int, at_ns: int, *, rtt_us: int, feed: str | None, held: int | None
 ) -> PingState:
-    """After `count` answers, the last of them at (`index`, `at_ns`)."""
-    if feed is None:
+    """After `count` answers, the last of them at (`index`, `at_ns`). A feed without a count says nothing of what was held."""
+    if feed is None or held is None:
         return PingState(
             index, at_ns, None, index, at_ns, rtt_us, ping.sent + count, ping.lost, ping.linkless,
             ping.feed, ping.held, ping.stated,
@@ -68,7 +68,7 @@ def failed(
     `first` (instant, index). `established`: the index at which the link stood last.
     """
     stated = index
-    if feed is None:
+    if feed is None or held is None:
         feed, held, stated = ping.feed, ping.held, ping.stated
     failing_ns, failing = (ping.failing_ns, ping.failing) if ping.failing > established else first
     return PingState(

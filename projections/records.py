@@ -64,7 +64,7 @@ def plan(
             continue
         feed, held, last, last_ns = group.feed, group.held, group.last, group.last_ns
         stated = last
-        if feed is None:
+        if feed is None or held is None:
             feed, held, stated = ping.feed, ping.held, ping.stated
         elif feed != ping.feed and ping.feed is not None:
             several[peer] = [group]
@@ -111,7 +111,7 @@ def _steps(
             link = linked_by(link, ping, entry.event, entry.index, entry.effective_ns, silent_ns=silent_ns)
         if entries and entries[0].index < last and not (link.state != "up" and _all_bad(entries, bundle, last)):
             return None
-        if any(group.feed is not None and ping.feed is not None and group.feed != ping.feed for group in bundle):
+        if any(group.held is not None and group.feed and ping.feed and group.feed != ping.feed for group in bundle):
             return None
         step = _single(link, ping, silent_ns, bundle[0]) if len(bundle) == 1 else _together(link, ping, silent_ns, bundle)
         if step is None:
@@ -165,7 +165,7 @@ def _together(link: LinkState, ping: PingState, silent_ns: int, bundle: list[Gro
     """
     if link.state == "up" and bundle[0].first_ns - link_room.evidence(link, ping)[0] >= silent_ns:
         return None
-    stating = [group for group in bundle if group.feed is not None]
+    stating = [group for group in bundle if group.feed is not None and group.held is not None]
     if len({group.feed for group in stating}) > 1:
         return None
     answers = [group for group in bundle if group.reason is None]

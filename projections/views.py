@@ -109,3 +109,20 @@ class Coverage(msgspec.Struct, frozen=True, gc=False):
     until_pos: str
     until_ns: int
     covered: bool
+
+
+class View(msgspec.Struct, frozen=True):
+    """Whose belief a cluster is: that of the machine which writes `own`. `clocks`: by feed the instant *on that feed's own
+    clock* that the moment is: for `own` the moment itself, for another's feed its last held entry plus the time that passed
+    on the observer's clock since the count held last grew. `lacking`: by feed id (entries at hand, entries held then),
+    where the ledgers hold fewer.
+    """
+
+    own: Feed
+    clocks: dict[Feed, int]
+    lacking: dict[str, tuple[int, int]]
+
+    @property
+    def observer(self) -> str:
+        """The machine."""
+        return self.own.machine

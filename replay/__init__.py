@@ -13,15 +13,18 @@ if TYPE_CHECKING:
     from replay.blame import blame
     from replay.check import verify
     from replay.diff import diff
+    from replay.disagreements import disagreements
     from replay.export import backup, export
     from replay.findings import findings
     from replay.history import History
     from replay.intervals import first_violation, intervals
     from replay.judged import bisect, conditions
+    from replay.judging import judge
     from replay.merge import merge
     from replay.moments import parse_moment
     from replay.stats import stats
     from replay.union import Union
+    from replay.why import why
 
 _ROOMS = {
     "History": "history",
@@ -31,33 +34,23 @@ _ROOMS = {
     "blame": "blame",
     "conditions": "judged",
     "diff": "diff",
+    "disagreements": "disagreements",
     "export": "export",
     "findings": "findings",
     "first_violation": "intervals",
     "intervals": "intervals",
+    "judge": "judging",
     "merge": "merge",
     "parse_moment": "moments",
     "stats": "stats",
     "verify": "check",
+    "why": "why",
 }
 
 __all__ = [
-    "History",
-    "Union",
-    "backup",
-    "bisect",
-    "blame",
-    "conditions",
-    "diff",
-    "export",
-    "findings",
-    "first_violation",
-    "intervals",
-    "merge",
-    "parse_moment",
-    "stats",
-    "verify",
-]
+    "History", "Union", "backup", "bisect", "blame", "conditions", "diff", "disagreements", "export", "findings",
+    "first_violation", "intervals", "judge", "merge", "parse_moment", "stats", "verify", "why",
+]  # fmt: skip
 
 
 class _Face(ModuleType):

@@ -135,6 +135,7 @@ class Diff(Answer, frozen=True, kw_only=True, tag="meshledger.diff/1"):
 
     since: Instant = field(name="from")
     until: Instant = field(name="to")
+    as_seen_by: str | None = None
     changes: list[Change]
 
 
@@ -153,6 +154,7 @@ class Blame(Answer, frozen=True, kw_only=True, tag="meshledger.blame/1"):
 
     cell: str
     at: Instant
+    as_seen_by: str | None = None
     fields: list[Blamed]
 
 

@@ -1,16 +1,20 @@
 """What `bisect` answers: when a condition was broken, when it held again, how often, how long in all, and by what.
 
-Shapes only, as in `answers`. Spans are nanoseconds; the three totals add up to the window.
+Shapes, as in `answers`, and the rows that tables, csv and jsonl print of them.
+Spans are nanoseconds; the three totals add up to the window.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Final, Literal
 
 from msgspec import Struct
 
 from replay.answers import Answer, Count, Instant, Pos
 
+WITNESSES_LISTED: Final = 3
+"""So many things that were wrong stand in a row."""
 Verdict = Literal["held", "broken", "not covered"]
 
 
@@ -71,3 +75,25 @@ class Conditions(Answer, frozen=True, kw_only=True, tag="meshledger.conditions/1
 
     conditions: list[Listed]
     words: list[Listed]
+
+
+class StretchRow(Struct, frozen=True):
+    """A stretch of a condition: its verdict, what began it, and what was wrong or not known then."""
+
+    verdict: str
+    since: Instant
+    until: Instant | None
+    span_ns: int
+    pos: Pos | None
+    kind: str | None
+    witness: str | None
+
+
+def stretches(answer: Bisect) -> Iterator[StretchRow]:
+    """The stretches, one a row."""
+    for each in answer.stretches:
+        told = [f"{found.subject} {found.what}" for found in each.witnesses]
+        rest = len(told) - WITNESSES_LISTED
+        more = [f"and {rest}{' or more' if each.more else ''} others"] if rest > 0 else []
+        witness = "; ".join([*told[:WITNESSES_LISTED], *more]) or None
+        yield StretchRow(each.verdict, each.since, each.until, each.span_ns, each.pos, each.kind, witness)

@@ -41,8 +41,12 @@ def blame(history: History, cell: Cell | str, moment: int | datetime | str | Pos
 
     Raises Refused if the cell names a machine that the history does not know by then, and what `History.at` raises.
     """
+    return blame_of(history, cell, history.at(moment))
+
+
+def blame_of(history: History, cell: Cell | str, cluster: Cluster) -> Blame:
+    """The same, of a cluster that is at hand: such as what one machine knew."""
     meant = parse_cell(cell) if isinstance(cell, str) else cell
-    cluster = history.at(moment)
     if meant.kind == "machine":
         found = list(_machine(history, cluster, meant))
     elif meant.kind == "link":
@@ -51,7 +55,8 @@ def blame(history: History, cell: Cell | str, moment: int | datetime | str | Pos
         found = [("state", cluster.pair(meant.a, meant.b), None)]
         for a, b in ((meant.a, meant.b), (meant.b, meant.a)):
             found += [(f"{a}:{b}.{field}", value, place) for field, value, place in _link(cluster, a, b)]
-    return Blame(cell=str(meant), at=format_instant(cluster.at_ns), fields=_opened(history, found))
+    observer = cluster.view.observer if cluster.view else None
+    return Blame(cell=str(meant), at=format_instant(cluster.at_ns), as_seen_by=observer, fields=_opened(history, found))
 
 
 def _machine(history: History, cluster: Cluster, cell: Cell) -> Iterator[Found]:

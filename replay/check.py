@@ -5,25 +5,30 @@ record by record (`soundness`), each signed head held against the tree that the 
 (`checkpoint`) show what a file alone cannot: that its end was cut off, or that all of it was written anew. Files that hold
 the same feed are held against each other (`copies`), and so are the branches that a file keeps.
 
-All problems are collected, and damage raises nothing; only what cannot be read as a ledger at all is refused. Invariants
-are judged elsewhere, and come in by `Report.answer`. A ledger's snapshots, where it has some, belong in `_file`.
+All problems are collected, and damage raises nothing; only what cannot be read as a ledger at all is refused. Each names the
+invariant that it breaks: A1 where positions are missing, A2 where bytes do not prove themselves, B1 and B18 where copies or
+heads of one feed do not go together. All others are judged elsewhere (`verdicts`), and come in by `Report.answer`.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from ledger.errors import LedgerError, Refused
+from ledger.events import HeadWitnessed
 from ledger.identity import Feed
 from ledger.notes import Checkpoint, Note, VerifierKey, key_bytes, open_note, parse_note
+from ledger.origins import origin_of
 from ledger.store import Ledger
 from replay import receipts
-from replay.copies import contradiction, held
-from replay.proving import origin_of, read_bundle, trusted
+from replay.copies import United, contradiction, held
+from replay.proving import read_bundle, trusted
 from replay.soundness import BROKEN, Examined, examine
 from replay.union import files, one_incarnation, spelled, unite_feed
 
@@ -48,19 +53,25 @@ class Checked(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """What `verify` found. `feeds` by name; `quarantined`: rows that imports refused, no part of the log."""
+    """What `verify` found. `feeds` by name; `quarantined`: rows that imports refused, no part of the log; `tested`: by
+    invariant how many records, heads and copies stood the test.
+    """
 
     feeds: dict[str, Checked]
     problems: list[receipts.Problem]
     quarantined: int = 0
+    tested: dict[str, int] = {}
 
     @property
     def ok(self) -> bool:
         """Whether nothing at all is wrong."""
         return not self.problems
 
-    def answer(self, invariants: Iterable[Any] = (), *, ok: bool = True) -> receipts.Verify:
-        """The answer of `verify`, with what was found of invariants; `ok`: whether those hold."""
+    def answer(
+        self, invariants: Iterable[receipts.Invariant] = (), findings: Iterable[receipts.Finding] = (), *, ok: bool = True
+    ) -> receipts.Verify:
+        """The answer of `verify`, with what was found of invariants and of rules; `ok`: whether those hold."""
+        broken = list(findings)
         feeds = {
             name: receipts.FeedCheck(
                 checked.feed.epoch,
@@ -71,7 +82,9 @@ class Report(msgspec.Struct):
             )
             for name, checked in self.feeds.items()
         }
-        return receipts.Verify(ok=self.ok and ok, feeds=feeds, problems=self.problems, invariants=list(invariants))
+        return receipts.Verify(
+            ok=self.ok and ok and not broken, feeds=feeds, problems=self.problems, invariants=list(invariants), findings=broken
+        )
 
 
 def verify(
@@ -128,10 +141,12 @@ class _Check:
         self.problems: dict[receipts.Problem, None] = {}
         self.quarantined = 0
         self.found: dict[Feed, list[tuple[Examined, str | None]]] = {}
+        self.witnessed: dict[str, list[tuple[str, HeadWitnessed]]] = {}
+        self.tested: Counter[str] = Counter()
 
-    def note(self, where: str, pos: str | None, what: str) -> None:
-        """Remember a problem, once."""
-        self.problems[receipts.Problem(pos, f"{where}{what}")] = None
+    def note(self, where: str, pos: str | None, what: str, invariant: str | None = None) -> None:
+        """Remember a problem, once. `invariant`: the one it breaks; None: A1 if positions are missing, else A2."""
+        self.problems[receipts.Problem(pos, f"{where}{what}", invariant or ("A1" if _GAP.search(what) else "A2"))] = None
 
     # One file.
 
@@ -147,6 +162,10 @@ class _Check:
         self.files.append(file)
         try:
             file.feeds = file.ledger.feeds()
+            for feed in file.feeds:
+                for entry in file.ledger.reader(feed).rare((HeadWitnessed.kind,)):
+                    if isinstance(entry.event, HeadWitnessed):
+                        self.witnessed.setdefault(entry.event.feed, []).append((feed.at(entry.index), entry.event))
         except BROKEN as error:
             self.note(where, None, _said(error))
 
@@ -177,13 +196,34 @@ class _Check:
                 signed.append((Checkpoint.parse(note.text), note))
         except BROKEN as error:
             self.note(file.where, feed.name, f"a signed head that does not read: {_said(error)}")
-        found = examine(ledger.reader(feed), {head.size for head, _note in (*kept, *signed)})
+        witnessed = self.witnessed.get(feed.id, [])
+        sizes = {head.size for head, _note in (*kept, *signed)} | {event.records for _pos, event in witnessed}
+        found = examine(ledger.reader(feed), sizes)
         for problem in found.problems:
             self.note(file.where, feed.at(problem.index) if problem.index else feed.name, problem.what)
         states = [self._head(file, feed, found, *head, ours=True) for head in signed]
         states += [self._head(file, feed, found, *head, ours=False) for head in kept if head[0].size <= found.records]
         self.found.setdefault(feed, []).append((found, _worst(states)))
+        self.tested["A2"] += found.records
+        self._witnesses(file, found, witnessed)
         self._branches(file, feed)
+
+    def _witnesses(self, file: _File, found: Examined, witnessed: Sequence[tuple[str, HeadWitnessed]]) -> None:
+        """Hold heads that peers witnessed against the tree, where the feed's own key has signed them."""
+        feed, origin = found.feed, origin_of(found.feed)
+        for pos, event in witnessed:
+            root = found.roots.get(event.records)
+            if root is None or not event.signature:
+                continue
+            try:
+                note = parse_note(f"{Checkpoint(origin, event.records, bytes.fromhex(event.root)).text}\n{event.signature}")
+                open_note(note, trusted(_own_key(feed), origin))
+            except BROKEN:
+                continue  # whoever signed this, the feed did not
+            self.tested["B18"] += 1
+            if root.hex() != event.root:
+                what = f"the first {event.records} records are not those of the head that {pos} witnessed"
+                self.note(file.where, feed.name, what, "B18")
 
     def _head(
         self, file: _File, feed: Feed, found: Examined, head: Checkpoint, note: Note | None, *, ours: bool
@@ -201,12 +241,13 @@ class _Check:
                 self.note(file.where, feed.name, f"a signed head of {head.size} records: {_said(error)}")
                 return _FALSE
         if ours and head.size > found.records:
-            self.note(file.where, feed.name, _cut(head.size, found.records))
+            self.note(file.where, feed.name, _cut(head.size, found.records), "B18")
             return _FALSE
         root = found.roots.get(head.size)
         if root != head.root:
-            self.note(file.where, feed.name, f"the first {head.size} records are not those of a head that was kept")
+            self.note(file.where, feed.name, f"the first {head.size} records are not those of a head that was kept", "B18")
             return _FALSE
+        self.tested["B18"] += 1
         return (1, f"{head.size} records signed") if believed else (2, f"{head.size} records, by nobody known")
 
     def _branches(self, file: _File, feed: Feed) -> None:
@@ -217,9 +258,9 @@ class _Check:
             copies = held(file.ledger, feed)
             for name, copy in zip(named, copies[1:], strict=True):
                 if copy.name != name:
-                    self.note(file.where, feed.name, f"branch {name} is not what it was named for")
+                    self.note(file.where, feed.name, f"branch {name} is not what it was named for", "A2")
             if not any(contradiction(copies[1], other) for other in copies):
-                self.note(file.where, feed.name, f"branch {named[0]} contradicts nothing: evidence is missing")
+                self.note(file.where, feed.name, f"branch {named[0]} contradicts nothing: evidence is missing", "A2")
         except BROKEN as error:
             self.note(file.where, feed.name, _said(error))
 
@@ -236,21 +277,35 @@ class _Check:
             records = max(examined.records for examined, _signature in found)
             for head, _note in self.kept.get(origin_of(feed), ()):
                 if head.size > records:
-                    self.note("", names[feed], _cut(head.size, records))
+                    self.note("", names[feed], _cut(head.size, records), "B18")
             try:
                 holders = [file.ledger for file in self.files if feed in file.feeds]
                 if len(holders) == 1 and not holders[0].branches(feed):
                     continue
-                united = unite_feed(holders, feed)
+                united, again = unite_feed(holders, feed), unite_feed(holders[::-1], feed)
             except BROKEN:
                 continue  # noted where it stands
-            if united.index is not None:
-                sides = " and ".join(branch.name for branch in united.branches)
-                self.note("", f"{names[feed]}#{united.index}", f"is contradicted: branches {sides} differ from there on")
+            self._united(names[feed], united, again, len(holders))
         held_origins = {origin_of(feed) for feed in self.found}
         for origin, heads in self.kept.items():
             if origin not in held_origins:
-                self.note("", None, f"nothing is held of {origin}, of which a head of {heads[-1][0].size} records was kept")
+                what = f"nothing is held of {origin}, of which a head of {heads[-1][0].size} records was kept"
+                self.note("", None, what, "B18")
+
+    def _united(self, name: str, united: United, again: United, copies: int) -> None:
+        """What the copies of a feed amount to, in either order: a longest one, or a fork."""
+        said, said_again = (
+            (each.copy.last, each.copy.name, each.index, [branch.name for branch in each.branches]) for each in (united, again)
+        )
+        if said != said_again:
+            self.note("", name, "its copies unite to something else in another order", "B1")
+        self.tested["B1"] += copies
+        if united.index is None:
+            self.tested["B18"] += copies
+        else:
+            sides = " and ".join(branch.name for branch in united.branches)
+            what = f"is contradicted: branches {sides} differ from there on"
+            self.note("", f"{name}#{united.index}", what, "B18")
 
     def report(self) -> Report:
         """What was found in all."""
@@ -261,10 +316,12 @@ class _Check:
             feeds[names[feed]] = Checked(
                 feed, found.entries, found.records, found.root, signature, found.first_ns, found.last_ns, found.opaque, found.open
             )
-        return Report(feeds, list(self.problems), self.quarantined)
+        return Report(feeds, list(self.problems), self.quarantined, dict(self.tested))
 
 
 _FALSE: Final = (3, "does not hold")
+_GAP: Final = re.compile(r"\bmissing\b|\bout of its place\b|\blacks control events\b|\bdoes not follow the one before\b")
+"""How readers say that positions are missing."""
 
 
 def _worst(states: Sequence[tuple[int, str]]) -> str | None:

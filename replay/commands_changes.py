@@ -11,7 +11,7 @@ from replay import headlines
 from replay.asked import Asked
 from replay.commands_moments import coverage, state
 from replay.exits import NO
-from replay.options import Command, ledgers_argument
+from replay.options import Command, belief_option, ledgers_argument
 from replay.spans import SECOND_NS
 
 
@@ -19,9 +19,10 @@ from replay.spans import SECOND_NS
 @click.argument("since", metavar="T1")
 @click.argument("until", metavar="T2")
 @click.option("--pings", is_flag=True, help="Also what every ping changes: last result, counts.")
+@belief_option()
 @ledgers_argument()
 @click.pass_obj
-def diff_(asked: Asked, /, *, since: str, until: str, pings: bool, ledgers: tuple[str, ...]) -> int:
+def diff_(asked: Asked, /, *, since: str, until: str, pings: bool, observer: str | None, ledgers: tuple[str, ...]) -> int:
     """What changed from one moment to another, field by field, each with both values and the entry that set the new one.
 
     Exit code 1 if anything changed, 0 if nothing did. A field without an entry follows from others.
@@ -30,11 +31,12 @@ def diff_(asked: Asked, /, *, since: str, until: str, pings: bool, ledgers: tupl
       meshledger diff '2026-11-22 03:10' '2026-11-22 03:13' -L incident.ledger
       meshledger diff -1h now -L node.ledger
       meshledger diff start end -L seattle.ledger -o jsonl
+      meshledger diff -10min now --as-seen-by delta -L incident.ledger
     """
     from replay.diff import answer
 
     with asked.history(ledgers) as history:
-        before, after = state(asked, history, since), state(asked, history, until)
+        before, after = state(asked, history, since, observer), state(asked, history, until, observer)
         found = answer(before, after, pings=pings)
         cells = {change.cell for change in found.changes}
         summary = f"{headlines.counted(len(found.changes), 'field')} of {headlines.counted(len(cells), 'cell')} changed"
@@ -46,9 +48,10 @@ def diff_(asked: Asked, /, *, since: str, until: str, pings: bool, ledgers: tupl
 @click.command("blame", cls=Command)
 @click.argument("cell", metavar="CELL")
 @click.option("--at", "time", default="end", show_default=True, metavar="TIME", help="The moment asked about.")
+@belief_option()
 @ledgers_argument()
 @click.pass_obj
-def blame_(asked: Asked, /, *, cell: str, time: str, ledgers: tuple[str, ...]) -> int:
+def blame_(asked: Asked, /, *, cell: str, time: str, observer: str | None, ledgers: tuple[str, ...]) -> int:
     """For each field of a machine, a link or a pair: the entry that made it what it is at that moment.
 
     A machine is charlie, a link alpha:charlie (as alpha saw it), a pair alpha=charlie. `show` prints an entry in full.
@@ -58,11 +61,11 @@ def blame_(asked: Asked, /, *, cell: str, time: str, ledgers: tuple[str, ...]) -
       meshledger blame charlie -L incident.ledger
       meshledger blame alpha=charlie --at end -L incident.ledger -o json
     """
-    from replay.blame import blame
+    from replay.blame import blame_of
 
     with asked.history(ledgers) as history:
-        cluster = state(asked, history, time)
-        found = blame(history, cell, cluster.at_ns)
+        cluster = state(asked, history, time, observer)
+        found = blame_of(history, cell, cluster)
         asked.answer(found, above=[f"{found.cell} at {found.at}"])
         return asked.judged(history, coverage(asked, history, cluster))
 

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -20,7 +21,10 @@ from replay.exits import CONTRADICTED
 from replay.options import Command, ledgers_argument
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ledger.keys import LedgerKey
+    from replay.receipts import Finding
 
 _KEY = click.option("--key", metavar="KEYFILE", help="The key that signs, as keygen made it.")
 
@@ -28,18 +32,38 @@ _KEY = click.option("--key", metavar="KEYFILE", help="The key that signs, as key
 @click.command("verify", cls=Command)
 @click.option("--checkpoint", metavar="FILE", help="Heads that were kept elsewhere: shows an end that was cut off.")
 @click.option("--verifier", "verifiers", multiple=True, metavar="VKEY", help="Whom to believe: ed25519:… or name+hash+key.")
+@click.option("--only", multiple=True, metavar="NAME", help="Of the invariants only this one, such as A12; may be repeated.")
+@click.option("--no-invariants", "bytes_only", is_flag=True, help="Check the bytes and nothing else.")
 @ledgers_argument()
 @click.pass_obj
-def verify_(asked: Asked, /, *, checkpoint: str | None, verifiers: tuple[str, ...], ledgers: tuple[str, ...]) -> int:
-    """Check every byte of every ledger: records, chains, roots, signatures, forks. Exit code 4 if anything is wrong.
+def verify_(
+    asked: Asked,
+    /,
+    *,
+    checkpoint: str | None,
+    verifiers: tuple[str, ...],
+    only: tuple[str, ...],
+    bytes_only: bool,
+    ledgers: tuple[str, ...],
+) -> int:
+    """Check every byte of every ledger (records, chains, roots, signatures, forks), then every invariant over all entries, then
+    the rules of the seed system over the whole history: what breaks one is a finding, and cites its entries.
 
-    A file alone cannot show that its end was cut off: a checkpoint that was kept elsewhere can.
+    Exit code 4 if a ledger or this program is wrong: any problem, or an invariant of class log or software that is
+    violated. Exit code 1 if only the mesh, or what the log covers of it, shows faults. A verdict is holds, violated, pending (the
+    log ends before a deadline), vacuous (nothing happened that it speaks of) or not covered (the log cannot tell).
+
+    A file alone cannot show that its end was cut off: a checkpoint that was kept elsewhere can. Invariants of your own
+    come by the entry point meshledger.invariants.
 
     For example:
       meshledger verify *.ledger
+      meshledger verify incident.ledger --only A12 --only B5
       meshledger verify incident.ledger --checkpoint monday.checkpoint --verifier 'ed25519:u7Zl…='
-      meshledger verify seattle.ledger -o json
+      meshledger verify seattle.ledger --no-invariants -o json
     """
+    from projections.monitor import Outcome
+    from replay import verdicts
     from replay.check import verify
 
     for each in verifiers:  # also those that no signature here asks for
@@ -48,18 +72,50 @@ def verify_(asked: Asked, /, *, checkpoint: str | None, verifiers: tuple[str, ..
         else:
             VerifierKey.parse(each)
     kept = None if checkpoint is None else _text(checkpoint)
-    report = verify(asked.paths(ledgers), checkpoints=kept, keys=verifiers, progress=asked.progress("verify", "feeds"))
-    answer = report.answer()
+    if only and bytes_only:
+        raise Refused("--only and --no-invariants at once", hint="ask for one of them")
+    chosen = [] if bytes_only else verdicts.monitors(only)
+    paths = asked.paths(ledgers)
+    report = verify(paths, checkpoints=kept, keys=verifiers, progress=asked.progress("verify", "feeds"))
+    found = verdicts.judged(paths, report, chosen, progress=asked.progress("invariants", "entries")) if chosen else []
+    failed = [verdict for verdict in found if verdict.outcome == "violated"]
+    breaches = _findings(paths) if chosen and not only and report.ok else []
+    answer = report.answer(verdicts.invariants(found), breaches, ok=not failed)
     entries = sum(feed.entries for feed in answer.feeds.values())
     records = sum(feed.records for feed in answer.feeds.values())
     wrong = headlines.counted(len(answer.problems), "problem") if answer.problems else "nothing wrong"
     feeds = headlines.counted(len(answer.feeds), "feed")
-    asked.answer(answer, below=[f"{feeds}, {entries:,} entries, {records:,} records: {wrong}"])
+    lines = [f"{feeds}, {entries:,} entries, {records:,} records: {wrong}"]
+    if found:
+        held = Counter(verdict.outcome for verdict in found)
+        told = ", ".join(f"{held[outcome]} {outcome}" for outcome in get_args(Outcome) if held[outcome])
+        rules = f"; {headlines.counted(len(breaches), 'finding')}" if breaches else ""
+        lines.append(f"{headlines.counted(len(found), 'invariant')}: {told}{rules}")
+    asked.answer(answer, below=lines)
     if report.quarantined:
         asked.say(f"{headlines.counted(report.quarantined, 'line')} that imports refused in quarantine, outside the log")
     for problem in answer.problems[:1]:
         asked.complain(f"{problem.pos}: {problem.what}" if problem.pos else problem.what)
-    return 0 if answer.ok else CONTRADICTED
+    if verdicts.broken(answer):
+        return CONTRADICTED
+    return 0 if answer.ok else 1
+
+
+def _findings(paths: Sequence[Path]) -> list[Finding]:
+    """The breaches of the seed system's rules over what these ledgers hold."""
+    from replay.findings import findings
+    from replay.history import History
+    from replay.receipts import Finding
+    from replay.spans import format_instant
+
+    with History.open(*paths) as history:
+        return [
+            Finding(
+                each.rule, each.says, list(each.subjects), format_instant(each.since_ns),
+                None if each.until_ns is None else format_instant(each.until_ns), list(each.positions),
+            )
+            for each in findings(history)
+        ]  # fmt: skip
 
 
 def _text(name: str) -> str:

@@ -37,7 +37,12 @@ def diff(before: Cluster, after: Cluster, *, pings: bool = False) -> list[Change
 
 def answer(before: Cluster, after: Cluster, *, pings: bool = False) -> Diff:
     """The same, as it is printed."""
-    return Diff(since=format_instant(before.at_ns), until=format_instant(after.at_ns), changes=diff(before, after, pings=pings))
+    return Diff(
+        since=format_instant(before.at_ns),
+        until=format_instant(after.at_ns),
+        as_seen_by=after.view.observer if after.view else None,
+        changes=diff(before, after, pings=pings),
+    )
 
 
 def apply(changes: Iterable[Change], grid: Cells) -> Cells:

@@ -2,16 +2,20 @@
 
 This is where `ledger.feeds` (what is stored) meets `projections.feed_state` (what it means). The fold one by one is the
 definition; a record is folded from its directory if its clock was steady, and only the pings to a peer whose groups do
-not suffice are opened. Both ways give one state, which is a law under test.
+not suffice are opened. Both ways give one state, which is a law under test. A moment cuts a feed by instants, a belief by
+the count of what was held (`prefix`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from ledger.entry import Entry
 from ledger.feeds import FeedReader
 from ledger.heads import RecordRow, Timeline
+from ledger.instants import effective_instants, may_disown
 from ledger.unpacking import Pings
 from projections.feed_state import FeedState
 
@@ -60,6 +64,41 @@ def fold_until(state: FeedState, reader: FeedReader, record: RecordRow, timeline
             if entry.index > last:
                 return
             state.apply(entry)
+
+
+def prefix(reader: FeedReader, count: int, begun: FeedState | None = None) -> FeedState:
+    """The fold of a feed's first `count` entries as they alone make it: an instant that a later entry disowned counts as it
+    did before. `begun`: the fold of its first records, which is grown.
+    """
+    state = FeedState(reader.feed) if begun is None else begun
+    timeline = reader.timeline()
+    if timeline.stretches:
+        if not any(stretch.first <= count <= stretch.last for stretch in timeline.stretches):
+            for entry in reader.entries(state.entries, count):
+                state.apply(entry)
+            return state
+        state = FeedState(reader.feed)
+        for entry in alone(reader, 0, count):
+            state.apply(entry)
+        return state
+    after = reader.holding(state.entries) if state.entries else None
+    for record in reader.records(after.n if after else 0):
+        if record.last > count:
+            break
+        fold_record(state, reader, record, timeline)
+    for entry in reader.entries(state.entries, count):
+        state.apply(entry)
+    return state
+
+
+def alone(reader: FeedReader, after: int, until: int) -> Iterator[Entry]:
+    """The entries with indexes in (after, until], with effective instants as the first `until` entries alone make them."""
+    if not any(stretch.first <= until <= stretch.last for stretch in reader.timeline().stretches):
+        return reader.entries(after, until)
+    found = list(reader.entries(0, until))
+    steps = [entry.index for entry in found if may_disown(entry.event)]
+    instants = effective_instants([entry.at_ns for entry in found], steps)
+    return iter([replace(e, effective_ns=at_ns) for e, at_ns in zip(found, instants, strict=True) if e.index > after])
 
 
 def pings_to(peer: str, reader: FeedReader, pings: Pings) -> Iterator[Entry]:

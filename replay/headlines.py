@@ -27,9 +27,10 @@ def head(cluster: Cluster) -> list[str]:
     name = f"cluster {cluster.name}; " if cluster.name else ""
     members = counted(len(cluster.members), "member")
     covered = f"{len(cluster.covered)} of {counted(len(cluster.members), 'feed')} cover it"
+    seen = f"as seen by {cluster.view.observer}; " if cluster.view else ""
     if cluster.dissolved:
-        return [f"as of {format_instant(cluster.at_ns)}; {name}dissolved: no member is left"]
-    return [f"as of {format_instant(cluster.at_ns)}; {name}{members}; {covered}"]
+        return [f"as of {format_instant(cluster.at_ns)}; {seen}{name}dissolved: no member is left"]
+    return [f"as of {format_instant(cluster.at_ns)}; {seen}{name}{members}; {covered}"]
 
 
 def links(cluster: Cluster) -> str:

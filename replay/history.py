@@ -21,12 +21,13 @@ from ledger.entry import Entry
 from ledger.errors import NotCovered, Refused
 from ledger.events import NodeStarted
 from ledger.feeds import FeedReader
-from ledger.heads import Head
+from ledger.heads import Head, RecordRow, Timeline
 from ledger.identity import Feed, Position, parse_position
 from ledger.store import instant_ns
 from projections.cluster import Cluster
 from projections.feed_state import FeedState
-from replay.folding import fold_record, fold_until
+from replay.believing import belief
+from replay.folding import fold_record, fold_until, prefix
 from replay.moments import Anchors, parse_moment
 from replay.snapshots import Snapshots
 from replay.union import Union
@@ -68,14 +69,18 @@ class History:
 
     def start_ns(self) -> int:
         """The earliest effective instant of all feeds. Raises NotCovered if there is no entry."""
-        found = [entry.effective_ns for feed in self.feeds for entry in self.entries(feed, 0, 1)]
+        found = [entry.effective_ns for feed in self._speaking() for entry in self.entries(feed, 0, 1)]
         if not found:
             raise NotCovered("these ledgers hold no entry", hint="import or merge something first")
         return min(found)
 
     def end_ns(self) -> int:
         """The latest effective instant of all feeds."""
-        return max((self.feed_end_ns(feed) for feed in self.feeds), default=0)
+        return max((self.feed_end_ns(feed) for feed in self._speaking()), default=0)
+
+    def _speaking(self) -> list[Feed]:
+        """The feeds that a mesh is made of: those of notes neither begin nor end it, unless there is nothing else."""
+        return [feed for feed in self.feeds if not feed.notes] or self.feeds
 
     def feed_end_ns(self, feed: Feed) -> int:
         """The effective instant of a feed's last entry."""
@@ -111,6 +116,8 @@ class History:
         ends: dict[Feed, int] = {}
         resumed: list[Feed] = []
         for feed in self.feeds:
+            if feed.notes:
+                continue
             state = self.state(feed, at_ns)
             if state.entries:
                 states[feed] = state
@@ -119,6 +126,13 @@ class History:
                     resumed.append(feed)
         forked = [feed for feed in states if feed.id in self.contradicted and ends[feed] <= at_ns]
         return Cluster(states, ends, at_ns, resumed, forked)
+
+    def belief(self, machine: str, moment: int | datetime | str | Position) -> Cluster:
+        """What `machine` knew at a moment of its own clock (a position of its own feed: with just that entry applied).
+
+        Raises Refused for a machine that nothing here speaks of, NotCovered if no feed of it had begun by then.
+        """
+        return belief(self, machine, moment)
 
     def resolve(self, moment: int | datetime | str | Position) -> int:
         """The instant of a moment, in ns."""
@@ -179,6 +193,28 @@ class History:
             head, tail = (reader.head(), []) if record is not None else reader.open_entries(timeline)
             if record is not None or head.records == whole:
                 break  # else sealed meanwhile: what was open stands in a record now
+        state = self._whole(feed, reader, whole, record, timeline)
+        if record is not None:
+            fold_until(state, reader, record, timeline, at_ns)
+        else:
+            for entry in tail:
+                if entry.effective_ns > at_ns:
+                    break
+                state.apply(entry)
+        return state
+
+    def prefix(self, feed: Feed, count: int) -> FeedState:
+        """The fold of a feed's first `count` entries as they alone make it: without instants that later entries disowned."""
+        reader = self.reader(feed)
+        timeline = reader.timeline()
+        if timeline.stretches or not count:
+            return prefix(reader, count)
+        record = reader.holding(count)
+        whole = record.n - 1 if record is not None else reader.head().records
+        return prefix(reader, count, self._whole(feed, reader, whole, record, timeline))
+
+    def _whole(self, feed: Feed, reader: FeedReader, whole: int, record: RecordRow | None, timeline: Timeline) -> FeedState:
+        """The fold of a feed's first `whole` records. `record`: the one after them, if it is at hand."""
         state, after = FeedState(feed), 0
         saved = None if timeline.stretches else self._saved(feed, reader, whole)
         if saved is not None:
@@ -189,13 +225,6 @@ class History:
         if after < whole:
             for passed in reader.records(after, whole):
                 fold_record(state, reader, passed, timeline)
-        if record is not None:
-            fold_until(state, reader, record, timeline, at_ns)
-        else:
-            for entry in tail:
-                if entry.effective_ns > at_ns:
-                    break
-                state.apply(entry)
         return state
 
     def _saved(self, feed: Feed, reader: FeedReader, whole: int) -> tuple[int, bytes, FeedState] | None:

@@ -13,10 +13,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from msgspec import Struct, field
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from replay.answers import At, Blame, Blamed, Change, Connstatus, Diff, Instant, Members, Pos, Route, Routes, Stats
-from replay.answers_conditions import Bisect, Conditions, Listed
+from replay.answers_conditions import Bisect, Conditions, Listed, StretchRow, stretches
+from replay.answers_node import Doctor, Done, Invite, Looked, Node, PeerRow, Status, peers
+from replay.answers_views import Disagreements
+from replay.answers_why import ChainLink, Why
+from replay.listings_verify import VerifyRow, checked, verified
 from replay.receipts import (
     Backup,
     Checkpoint,
@@ -29,6 +33,7 @@ from replay.receipts import (
     Log,
     LogRow,
     Merge,
+    Note,
     Prove,
     Show,
     Step,
@@ -37,8 +42,8 @@ from replay.receipts import (
     Version,
 )
 
-WITNESSES_LISTED: Final = 3
-"""So many things that were wrong stand in a row."""
+SHOWN: Final = 5
+"""Of more observers than this a table names the first and counts the rest."""
 
 
 class MachineRow(Struct, frozen=True):
@@ -108,30 +113,17 @@ class StatsRow(Struct, frozen=True):
     rtt_max_us: int | None = None
 
 
-class StretchRow(Struct, frozen=True):
-    """A stretch of a condition: its verdict, what began it, and what was wrong or not known then."""
+class DisagreementRow(Struct, frozen=True):
+    """One side of a disagreement: what it says, who says so, and each one's entry, in the same order."""
 
-    verdict: str
+    kind: str
+    about: str
     since: Instant
-    until: Instant | None
-    span_ns: int
-    pos: Pos | None
-    kind: str | None
-    witness: str | None
-
-
-class VerifyRow(Struct, frozen=True):
-    """`part` feed, with what was found of it, or problem, with its place and what it is."""
-
-    part: str
-    feed: str | None = None
-    epoch: int | None = None
-    entries: int | None = None
-    records: int | None = None
-    root: str | None = None
-    signature: str | None = None
-    pos: str | None = None
-    what: str | None = None
+    until: Instant
+    says: str
+    observers: str
+    by: str
+    lone: str | None
 
 
 class TakenRow(Struct, frozen=True):
@@ -216,20 +208,20 @@ def _stats(answer: Stats) -> Iterator[StatsRow]:
         yield StatsRow(name, sent=counts.sent, lost=counts.lost, rtt_p50_us=rtt.p50, rtt_p99_us=rtt.p99, rtt_max_us=rtt.max)
 
 
-def _stretches(answer: Bisect) -> Iterator[StretchRow]:
-    for each in answer.stretches:
-        told = [f"{found.subject} {found.what}" for found in each.witnesses]
-        rest = len(told) - WITNESSES_LISTED
-        more = [f"and {rest}{' or more' if each.more else ''} others"] if rest > 0 else []
-        witness = "; ".join([*told[:WITNESSES_LISTED], *more]) or None
-        yield StretchRow(each.verdict, each.since, each.until, each.span_ns, each.pos, each.kind, witness)
+def _differing(answer: Disagreements) -> Iterator[DisagreementRow]:
+    for each in answer.disagreements:
+        for side in each.sides:
+            observers, by = " ".join(side.by), " ".join(side.by.values())
+            yield DisagreementRow(each.kind, each.about, each.since, each.until, side.says, observers, by, each.lone)
 
 
-def _verified(answer: Verify) -> Iterator[VerifyRow]:
-    for name, feed in answer.feeds.items():
-        yield VerifyRow("feed", name, *astuple(feed))
-    for problem in answer.problems:
-        yield VerifyRow("problem", pos=problem.pos, what=problem.what)
+def _shortened(row: DisagreementRow) -> DisagreementRow:
+    """For eyes: of many observers the first few."""
+    names, by = row.observers.split(), row.by.split()
+    if len(names) <= SHOWN:
+        return row
+    rest = f"and {len(names) - SHOWN + 1} more"
+    return replace(row, observers=" ".join([*names[: SHOWN - 1], rest]), by=" ".join([*by[: SHOWN - 1], rest]))
 
 
 def _taken(answer: Merge | Import) -> Iterator[TakenRow]:
@@ -256,8 +248,10 @@ LISTED: Final[dict[type[Struct], tuple[type[Struct], Callable[[Any], Iterable[St
     Routes: (RouteRow, _routes),
     Diff: (Change, lambda answer: answer.changes),
     Blame: (Blamed, lambda answer: answer.fields),
+    Why: (ChainLink, lambda answer: answer.chain),
     Stats: (StatsRow, _stats),
-    Verify: (VerifyRow, _verified),
+    Disagreements: (DisagreementRow, _differing),
+    Verify: (VerifyRow, verified),
     Merge: (TakenRow, _taken),
     Import: (TakenRow, _taken),
     Log: (LogRow, lambda answer: answer.entries),
@@ -268,10 +262,16 @@ LISTED: Final[dict[type[Struct], tuple[type[Struct], Callable[[Any], Iterable[St
     Checkpoint: (Head, lambda answer: answer.heads),
     Prove: (Prove, _itself),
     Keygen: (Keygen, _itself),
+    Note: (Note, _itself),
     Version: (Version, _itself),
     Demo: (Step, lambda answer: answer.steps),
     Error: (Error, _itself),
-    Bisect: (StretchRow, _stretches),
+    Node: (Node, _itself),
+    Invite: (Invite, _itself),
+    Done: (Done, _itself),
+    Status: (PeerRow, peers),
+    Doctor: (Looked, lambda answer: answer.checks),
+    Bisect: (StretchRow, stretches),
     Conditions: (Listed, lambda answer: (*answer.conditions, *answer.words)),
 }
 """For each answer the shape of its rows, and how they are made. `sql` is missing: its columns are the query's."""
@@ -285,6 +285,10 @@ def sections(answer: Struct) -> list[tuple[str | None, type[Struct], Iterable[St
             ("links", LinkRow, _links(answer)),
             ("routes", RouteRow, _routes(answer)),
         ]
+    if isinstance(answer, Verify):
+        return checked(answer)
+    if isinstance(answer, Disagreements):
+        return [(None, DisagreementRow, map(_shortened, _differing(answer)))]
     if isinstance(answer, Conditions):
         return [("conditions", Listed, answer.conditions), ("words of expressions", Listed, answer.words)]
     shape, rows = LISTED[type(answer)]

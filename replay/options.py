@@ -141,6 +141,12 @@ class Unknown(click.UsageError):
         self.hint = hint
 
 
+def belief_option() -> Callable[[_F], _F]:
+    """The option that asks for what one machine knew then, instead of what is known now."""
+    said = "Only what this machine knew by then: its own log, and of the others' what it had received."
+    return click.option("--as-seen-by", "observer", metavar="MACHINE", help=said)
+
+
 def ledgers_argument() -> Callable[[_F], _F]:
     """The argument by which most commands take ledgers."""
     return click.argument("ledgers", nargs=-1, metavar="[LEDGER]...")

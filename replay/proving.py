@@ -10,9 +10,7 @@ The keys are handed in. Reads, never writes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 import msgspec
 
@@ -23,14 +21,12 @@ from ledger.feeds import FeedReader
 from ledger.identity import Feed
 from ledger.merkle import Frontier, consistency_proof, inclusion_proof, leaf_hash, verify_consistency, verify_inclusion
 from ledger.notes import Checkpoint, Note, Signer, VerifierKey, key_bytes, open_checkpoint, open_note, parse_note, sign_checkpoint
+from ledger.origins import origin_of
 from ledger.proofs import Proof, parse_proof
 from ledger.texts import hash_from_base64, is_number, plain, to_base64
 from replay import receipts
 from replay.soundness import verify_bytes
 from replay.union import Union, spelled
-
-ID_DIGITS: Final = 16
-_FOREIGN: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class Proven(msgspec.Struct, frozen=True):
@@ -58,12 +54,6 @@ class Grown(msgspec.Struct, frozen=True):
     size: int
     root: bytes
     by: tuple[VerifierKey, ...]
-
-
-def origin_of(feed: Feed) -> str:
-    """The origin of a feed's checkpoints, and the name of the keys that sign them."""
-    incarnation = _FOREIGN.sub("-", feed.incarnation)
-    return f"meshledger/{incarnation}/{feed.machine}.{feed.epoch}/{feed.id[:ID_DIGITS]}"
 
 
 # Heads.

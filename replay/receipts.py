@@ -29,19 +29,65 @@ class FeedCheck(Struct, frozen=True):
 
 
 class Problem(Struct, frozen=True):
-    """Something that is not as it was written, or contradicts itself. `pos` null: it concerns no single place."""
+    """Something that is not as it was written, or contradicts itself. `pos` null: it concerns no single place. `invariant`:
+    the one that it breaks.
+    """
 
     pos: str | None
     what: str
+    invariant: str | None = None
+
+
+class Violation(Struct, frozen=True):
+    """Where an invariant is broken, and why; `also`: the other entries that belong to it. `at` null: no single moment."""
+
+    pos: str
+    at: Instant | None
+    what: str
+    also: list[str]
+
+
+class Invariant(Struct, frozen=True):
+    """What was found of an invariant. `severity`: of log and software it holds in every correct history, of mesh and
+    coverage it is a finding. `judged`: how often it was put to the test; `violations`: the earliest of those `violated`;
+    `uncovered`: how often the log could not tell; `pending`: what was awaited still when it ended.
+    """
+
+    name: str
+    title: str
+    severity: Literal["log", "software", "mesh", "coverage"]
+    verdict: Literal["holds", "violated", "pending", "vacuous", "not covered"]
+    says: str
+    judged: Count
+    violated: Count
+    uncovered: Count
+    pending: Count
+    violations: list[Violation]
+
+
+class Finding(Struct, frozen=True):
+    """A breach of one of the seed system's rules over the history: which, in a sentence; from when until when (null: it had not
+    ended); whom; and the entries that show it.
+    """
+
+    rule: str
+    says: str
+    subjects: list[str]
+    since: Instant
+    until: Instant | None
+    positions: list[Pos]
 
 
 class Verify(Answer, frozen=True, kw_only=True, tag="meshledger.verify/1"):
-    """`verify`: every byte, chain and signature. `invariants`: what was judged over the whole history, if it was."""
+    """`verify`: every byte, chain and signature; then the invariants, over the whole history, if they were asked for. `ok`:
+    nothing is wrong and nothing was found.
+    """
 
     ok: bool
     feeds: dict[str, FeedCheck]
     problems: list[Problem]
-    invariants: list[Json]
+    invariants: list[Invariant]
+    findings: list[Finding]
 
 
 class Taken(Struct, frozen=True):
@@ -177,6 +223,18 @@ class Keygen(Answer, frozen=True, kw_only=True, tag="meshledger.keygen/1"):
 
     file: str
     public_key: str
+
+
+class Note(Answer, frozen=True, kw_only=True, tag="meshledger.note/1"):
+    """`note`: where it stands, in which file, of which moment; `new` false: it stood there already, word for word."""
+
+    file: str
+    pos: Pos
+    at: Instant
+    mark: str | None
+    by: str | None
+    text: str
+    new: bool
 
 
 class Sql(Answer, frozen=True, kw_only=True, tag="meshledger.sql/1"):

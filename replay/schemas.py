@@ -16,6 +16,9 @@ import msgspec
 from ledger.errors import Refused
 from replay.answers import Answer, At, Blame, Connstatus, Diff, Members, Routes, Stats
 from replay.answers_conditions import Bisect, Conditions
+from replay.answers_node import Doctor, Done, Invite, Node, Status
+from replay.answers_views import Disagreements
+from replay.answers_why import Why
 from replay.listings import LISTED
 from replay.receipts import (
     Backup,
@@ -27,6 +30,7 @@ from replay.receipts import (
     Keygen,
     Log,
     Merge,
+    Note,
     Prove,
     Show,
     Sql,
@@ -39,8 +43,9 @@ from replay.text import shorten
 ANSWERS: Final[dict[str, type[Answer]]] = {
     answer.__name__.lower(): answer
     for answer in (
-        At, Members, Connstatus, Routes, Diff, Blame, Stats, Verify, Merge, Import, Log, Show, Tail, Export, Backup,
-        Checkpoint, Prove, Keygen, Sql, Version, Demo, Error, Bisect, Conditions,
+        At, Members, Connstatus, Routes, Diff, Blame, Why, Stats, Bisect, Conditions, Disagreements, Verify, Merge, Import, Log,
+        Show, Tail, Export, Backup, Checkpoint, Prove, Keygen, Note, Sql, Version, Demo, Error, Node, Invite, Done, Status,
+        Doctor,
     )
 }  # fmt: skip
 """Every answer by its name."""

@@ -44,9 +44,9 @@ def stats(history: History, since_ns: int, until_ns: int, of: Cell | None = None
         raise Refused("the window ends before it begins", hint="give the earlier end first")
     begun = {feed: history.state(feed, since_ns - 1) for feed in history.feeds}
     window = eras(history, begun, since_ns, until_ns)
-    pairs = _pairs(history, window, of)
+    pairs = pairs_of(history, window, of)
     links = {pair for a, b in pairs for pair in ((a, b), (b, a))}
-    over = _Window(history, window, begun, links, progress)
+    over = Window(history, window, begun, links, progress)
     asked = {(of.a, of.b)} if of is not None and of.kind == "link" else links
     return Stats(
         since=format_instant(since_ns),
@@ -56,8 +56,8 @@ def stats(history: History, since_ns: int, until_ns: int, of: Cell | None = None
     )
 
 
-def _pairs(history: History, window: Sequence[Era], of: Cell | None) -> list[Pair]:
-    """The pairs that are asked for, in order."""
+def pairs_of(history: History, window: Sequence[Era], of: Cell | None) -> list[Pair]:
+    """The pairs that are asked for, in order. Raises Refused for a machine that the history does not know."""
     members = sorted(frozenset[str]().union(*(era.members for era in window)))
     if of is None:
         return [(a, b) for place, a in enumerate(members) for b in members[place + 1 :]]
@@ -70,7 +70,7 @@ def _pairs(history: History, window: Sequence[Era], of: Cell | None) -> list[Pai
     return [(min(of.a, of.b), max(of.a, of.b))]
 
 
-class _Window:
+class Window:
     """What the feeds say about the window: lines and coverage by feed, results by link."""
 
     def __init__(

@@ -34,21 +34,25 @@ _APART: Final = (ev.NodeStarted, ev.NodeStopped, ev.SettingsChanged, Opaque)
 
 class Line:
     """One directed link over the window: from `times[i]` on it was `states[i]`. Times never decrease, the first is `since`;
-    where several are equal the last one counts. `stored` is the state that its fold holds, `heard_ns` the last evidence.
+    where several are equal the last one counts. `places[i]`: the index of the entry that made it up or down, 0 if unknown.
+    `stored` is the state that its fold holds, `since` that of the entry which made it so, `heard_ns` the last evidence.
     """
 
-    __slots__ = ("heard_ns", "states", "stored", "times")
+    __slots__ = ("heard_ns", "places", "since", "states", "stored", "times")
 
-    def __init__(self, since_ns: int, stored: str, heard_ns: int) -> None:
+    def __init__(self, since_ns: int, stored: str, heard_ns: int, since: int = 0) -> None:
         self.times = [since_ns]
         self.states = [stored]
+        self.places = [0 if stored == UNKNOWN else since]
         self.stored = stored
         self.heard_ns = heard_ns
+        self.since = since
 
     def turn(self, at_ns: int, state: str) -> None:
         """From `at_ns` on it is `state`."""
         self.times.append(at_ns)
         self.states.append(state)
+        self.places.append(0 if state == UNKNOWN else self.since)
 
 
 class Count:
@@ -88,7 +92,7 @@ class Sweep:
         self.counts = counts
         for peer, link in state.links.items():
             if peer in self.peers:
-                self.lines[peer] = Line(self.since_ns, link.state, evidence(link, state.pings.get(peer))[0])
+                self.lines[peer] = Line(self.since_ns, link.state, evidence(link, state.pings.get(peer))[0], link.since)
         self.pauses: list[Pause] = []
         self.entries = state.entries
         self.first_ns = state.first_ns
@@ -141,9 +145,9 @@ class Sweep:
         elif kind is ev.SettingsChanged and event.generation >= self.generation:
             self.generation, self.own_silent_ns = event.generation, silence_ns(event.ping_interval_ms)
         elif kind in _LINKED and event.peer in self.peers:
-            self._linked(event.peer, at_ns, kind)
+            self._linked(event.peer, at_ns, kind, entry.index)
         elif kind is ev.PingAnswered and event.peer in self.peers:
-            self._good(self._line(event.peer), at_ns)
+            self._good(self._line(event.peer), at_ns, entry.index)
             count = self._count(event.peer)
             count.sent += 1
             count.rtt_us.append(event.rtt_us)
@@ -179,17 +183,23 @@ class Sweep:
 
     # One link. These follow `links`, transition by transition.
 
-    def _linked(self, peer: str, at_ns: int, kind: type) -> None:
+    def _linked(self, peer: str, at_ns: int, kind: type, index: int) -> None:
         line = self._line(peer)
         if kind is ev.LinkEstablished:
-            self._good(line, at_ns)
+            self._good(line, at_ns, index)
             return
         self._hush(line, at_ns)
+        if line.stored != DOWN:
+            line.since = index
         line.turn(at_ns, DOWN)
         line.stored, line.heard_ns = DOWN, at_ns
 
-    def _good(self, line: Line, at_ns: int) -> None:
-        if self._hush(line, at_ns) or line.stored != UP:
+    def _good(self, line: Line, at_ns: int, index: int) -> None:
+        again = line.stored != UP or at_ns - line.heard_ns >= self.own_silent_ns
+        silent = self._hush(line, at_ns)
+        if again:
+            line.since = index
+        if silent or again:
             line.turn(at_ns, UP)
             line.stored = UP
         line.heard_ns = at_ns
@@ -245,18 +255,21 @@ class Sweep:
         line = self._line(peer)
         if len(groups) == 1 and not linked and groups[0].gap_ns < min(self.least_ns, self.own_silent_ns):
             group = groups[0]
-            (self._good if group.reason is None else self._failed)(line, group.first_ns)
+            if group.reason is None:
+                self._good(line, group.first_ns, group.first)
+            else:
+                self._failed(line, group.first_ns)
             line.heard_ns = group.last_ns
             return
         steps: list[tuple[int, int, type]] = [(entry.index, entry.at_ns, entry.event.__class__) for entry in linked]
         steps += one_by_one(peer, pings)
-        for _index, at_ns, kind in sorted(steps, key=itemgetter(0)):
+        for index, at_ns, kind in sorted(steps, key=itemgetter(0)):
             if kind is ev.PingAnswered:
-                self._good(line, at_ns)
+                self._good(line, at_ns, index)
             elif kind is ev.PingFailed:
                 self._failed(line, at_ns)
             else:
-                self._linked(peer, at_ns, kind)
+                self._linked(peer, at_ns, kind, index)
 
     def _tally(self, pings: Pings) -> None:
         """The results of a whole record."""

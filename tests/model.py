@@ -75,6 +75,10 @@ class Moment(Members):
         self.now_ns = now_ns
         self.seen = {feed: [line for line in lines if line.effective_ns <= now_ns] for feed, lines in model.lines.items()}
 
+    def clock(self, _feed):
+        """The moment on a feed's own clock."""
+        return self.now_ns
+
     # ---- settings, plans, coverage ----------------------------------------------------------------------------------
 
     @cached_property
@@ -103,8 +107,8 @@ class Moment(Members):
 
     def is_covered(self, feed):
         """Whether the feed covers the moment: brute force over all of its entries, also those yet to come."""
-        lines = self.model.lines[feed]
-        if not lines[0].effective_ns <= self.now_ns <= lines[-1].effective_ns + 4 * self.interval_ns:
+        lines, now_ns = self.model.lines[feed], self.clock(feed)
+        if not lines[0].effective_ns <= now_ns <= lines[-1].effective_ns + 4 * self.interval_ns:
             return False
         for place, line in enumerate(lines):
             later = lines[place + 1 :]
@@ -116,7 +120,7 @@ class Moment(Members):
                 hole = line.effective_ns + self.interval_ns * 5 // 2, later
             else:
                 continue
-            if hole[0] <= self.now_ns and (not hole[1] or self.now_ns < hole[1][0].effective_ns):
+            if hole[0] <= now_ns and (not hole[1] or now_ns < hole[1][0].effective_ns):
                 return False
         return True
 
@@ -146,7 +150,7 @@ class Moment(Members):
             if isinstance(event, BAD) and state != "down":
                 state, reason, since_ns, since_pos = "down", event.reason, now_ns, line.pos
             heard = line
-        goes_on_to_ns = min(self.now_ns, self.model.lines[feed][-1].effective_ns)
+        goes_on_to_ns = min(self.clock(feed), self.model.lines[feed][-1].effective_ns)
         silent_ns = self.interval_ns * 5 // 2
         if state == "up" and goes_on_to_ns - heard.effective_ns >= silent_ns:
             return "unknown", None, heard.effective_ns + silent_ns, heard.pos

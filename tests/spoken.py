@@ -6,6 +6,11 @@
     0.2 0
     ----
 
+    world collected               (a generated world (`told`), a ledger for each of its machines in that folder)
+    machines alpha bravo charlie
+    05:00 cut alpha bravo
+    ----
+
     meshledger at end x.ledger    (a command, as it would be typed)
     ----
     what it prints                (`~` stands for an empty line)
@@ -22,6 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from called import Called, call
+from telling import record, told
 
 UPDATE = "MESHLEDGER_UPDATE"
 DASHES = "----"
@@ -49,6 +55,9 @@ def _told(lines: list[str], folder: Path) -> Iterator[str]:
         if first.startswith("file "):
             yield from block.splitlines()
             (folder / first.removeprefix("file ")).write_text("".join(f"{line}\n" for line in content), "utf-8")
+        elif first.startswith("world "):
+            yield from block.splitlines()
+            record(told(content), folder / first.removeprefix("world "))
         elif first.startswith("meshledger "):
             commands += 1
             yield from [first, DASHES, *_printed(call(*shlex.split(first)[1:], folder=folder))]

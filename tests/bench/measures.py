@@ -24,9 +24,10 @@ from bench.roster import contestant
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"PYTHONHASHSEED": "0"}
 SLOW_EVENTS = 300_000
+NAIVE_EVENTS = 6_000
 RIGHT = ("world.py", "workload.py", "digest.py", "tasks.py")
 """The rooms that decide what is right; their text names the cache of it."""
-MEASURES = ("append", "bytes", "replay", "order", "at", "verify", "memory", "commands")
+MEASURES = ("append", "bytes", "replay", "order", "at", "why", "verify", "invariants", "memory", "commands", "worlds")
 
 
 class Scale(NamedTuple):
@@ -295,6 +296,21 @@ class Run:
                 )
             )
 
+    def why(self) -> None:
+        def ask(who: str) -> dict[str, Any]:
+            folder, told = self.store(who)
+            self.say(f"{self.name(who)}: why at 200 moments")
+            got = self.task("why", who=who, folder=folder, events=told["events"])
+            self.check(who, got["agreed"], got["asked"])
+            return got
+
+        results = self.rounds("why", ["ours"], ask)
+        if "ours" in results:
+            ours, state = (statistics.median(one[part] for one in results["ours"]) for part in ("p99_ms", "at_p99_ms"))
+            found = f"{results['ours'][0]['causes']} different answers"
+            peer = "meshledger, the state alone"
+            self.lines.append(Line("why at a random moment, p99 of 200", ours, state, peer, state / ours, "ms", "", found))
+
     def verify(self) -> None:
         def ask(who: str) -> dict[str, Any]:
             folder, told = self.store(who)
@@ -306,6 +322,32 @@ class Run:
         results = self.rounds("verify", ["ours", "sha-chain"], ask)
         values = {who: statistics.median(one["value"] for one in some) for who, some in results.items()}
         self.tell("verify of the bytes", "events/s", values, {"sha-chain": 5}, less=False)
+
+    def invariants(self) -> None:
+        """All invariants over the whole log, and the naive check, which is quadratic, over the beginning of it: there both must
+        find the same.
+        """
+
+        def ask(who: str) -> dict[str, Any]:
+            plain = who == "naive"
+            folder, told = self.store("ours", events=min(self.scale.events, NAIVE_EVENTS) if plain else self.scale.events)
+            self.say(f"all invariants, {'by their sentences' if plain else 'by monitors'}, {told['events']:,} events")
+            got = self.task("invariants", who="ours", folder=folder, plain=plain)
+            if plain:
+                self.check("ours", self.task("invariants", who="ours", folder=folder, plain=False)["answer"], got["answer"])
+            return {"value": told["events"] / got["seconds"], "mib": got["mib"]}
+
+        results = self.rounds("invariants", ["ours", "naive"], ask)
+        note = f"naive: {min(self.scale.events, NAIVE_EVENTS):,} events"
+        for part, measure, unit, less in (
+            ("value", "verify with all invariants", "events/s", False),
+            ("mib", "its memory", "MiB", True),
+        ):
+            found = {who: statistics.median(one[part] or 0 for one in some) for who, some in results.items()}
+            ours, naive = found.get("ours"), found.get("naive")
+            if ours and naive:
+                ratio = naive / ours if less else ours / naive
+                self.lines.append(Line(measure, ours, naive, "the naive check", ratio, unit, "", note))
 
     def commands(self) -> None:
         """Whole processes: start-up and modules beside a bare interpreter; export, import and merge in events a second."""
@@ -340,3 +382,14 @@ class Run:
                 )
             else:
                 self.lines.append(Line(f"meshledger {name}, whole process", told["events"] / took, None, "", None, "events/s"))
+
+    def worlds(self) -> None:
+        """Generated worlds a second, and the entries that their observers recorded; nobody else has the like."""
+        count = 20 if self.scale.repeats == 1 else 200
+        self.say(f"{count} worlds")
+        told = [self.task("worlds", count=count) for _ in range(self.scale.repeats)]
+        if len({one["entries"] for one in told}) > 1:
+            raise Wrong("the same seeds gave other worlds")
+        took = statistics.median(one["seconds"] for one in told)
+        note = f"{told[0]['entries'] // count:,} entries a world"
+        self.lines.append(Line("worlds of 5 machines and 30 minutes", count / took, None, "", None, "worlds/s", note=note))

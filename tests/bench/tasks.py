@@ -176,6 +176,32 @@ def at(who: str, folder: str, events: int) -> dict[str, Any]:
     return {"p50_ms": took[len(took) // 2 - 1] * 1000, "p99_ms": took[-(-len(took) * 99 // 100) - 1] * 1000, "answer": answers}
 
 
+def why(who: str, folder: str, events: int) -> dict[str, Any]:
+    """The time of `why` at each random moment, beside that of the state alone: every other time for a link that is down then, if
+    any is. `agreed`: how often it said of the way what the route table says.
+    """
+    from replay.why import why as asked_why
+
+    history = opened(who, folder).history  # type: ignore[attr-defined]  only ours is asked
+    dice = random.Random(events + 1)
+    took, states, agreed, causes = [], [], 0, set()
+    for number, moment in enumerate(moments(events)):
+        began = time.perf_counter()
+        cluster = history.at(moment)
+        down = sorted(pair for pair, view in cluster.links.items() if view.state == "down")
+        states.append(time.perf_counter() - began)
+        a, b = dice.choice(down) if number % 2 and down else dice.sample(cluster.members, 2)
+        began = time.perf_counter()
+        answer = asked_why(history, a, b, moment)
+        took.append(time.perf_counter() - began)
+        route = cluster.routes[a, b]
+        agreed += answer.reachable == (None if route == "unknown" else route is not None)
+        causes.add(answer.cause)
+    place = -(-len(took) * 99 // 100) - 1
+    p99, at_p99 = sorted(took)[place] * 1000, sorted(states)[place] * 1000
+    return {"p99_ms": p99, "at_p99_ms": at_p99, "agreed": agreed, "asked": len(took), "causes": len(causes)}
+
+
 def verify(who: str, folder: str) -> dict[str, Any]:
     """Seconds to read and check every byte that vouches for an event."""
     store = opened(who, folder)
@@ -184,7 +210,39 @@ def verify(who: str, folder: str) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - began, "answer": checked}
 
 
-TASKS = {task.__name__: task for task in (reference, build, append, replay, order, at, verify)}
+def invariants(who: str, folder: str, *, plain: bool) -> dict[str, Any]:
+    """Seconds in which all invariants were judged over the ledger, and the memory that took at its peak. `plain`: by the naive
+    check, over a list of all entries. `answer`: of the invariants that both judge, how often each is violated.
+    """
+    import naive_invariants as naive
+
+    from projections.invariants import shipped
+    from replay.judging import judge
+
+    sentences = {name.upper(): each for name, each in vars(naive).items() if name[:1] in "ab" and name[1:].isdigit()}
+    history = opened(who, folder).history  # type: ignore[attr-defined]  only ours is asked
+    gc.collect()
+    before, began = memory_kib("VmRSS") if Path("/proc/self/status").exists() else None, time.perf_counter()
+    if plain:
+        log = naive.Log([entry for feed in history.feeds for entry in history.entries(feed)])
+        answer = {name: len(sentence(log).wrong) for name, sentence in sentences.items()}
+    else:
+        answer = {each.rule.name: each.violations for each in judge(history, shipped()) if each.rule.name in sentences}
+    took = time.perf_counter() - began
+    over = None if before is None else max(memory_kib("VmHWM") - before, 1) / 1024
+    return {"seconds": took, "mib": over, "answer": dict(sorted(answer.items()))}
+
+
+def worlds(count: int) -> dict[str, Any]:
+    """Seconds to play so many worlds of five machines and thirty minutes, and how many entries their observers recorded."""
+    from ledger.worlds import world
+
+    began = time.perf_counter()
+    entries = sum(len(log) for seed in range(count) for log in world(seed, machines=5, minutes=30).whole.values())
+    return {"seconds": time.perf_counter() - began, "entries": entries}
+
+
+TASKS = {task.__name__: task for task in (reference, build, append, replay, order, at, why, verify, invariants, worlds)}
 
 
 def main() -> None:

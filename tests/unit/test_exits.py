@@ -268,7 +268,7 @@ def test_bad_input(name: str, here: Path) -> None:
 
 def test_hints_of_what_is_near(here: Path) -> None:
     """A word that is nearly right is answered with what is."""
-    assert call("connstats").err.endswith("hint: did you mean connstatus or stats?\n")
+    assert call("connstats").err.endswith("hint: did you mean connstatus or stats or status?\n")
     assert call("log", "--sicne", "x").err.splitlines()[1].startswith("hint: did you mean --since")
     assert call("bogus").err.endswith("hint: `meshledger --help` lists the commands\n")
     assert call("at").err.endswith("hint: `meshledger at --help` shows how it is used, with examples\n")

@@ -12,7 +12,10 @@ import pytest
 from ledger.errors import Refused
 from replay import answers as mesh
 from replay import answers_conditions as judged
+from replay import answers_node as nodes
+from replay import answers_why as proofs
 from replay import receipts
+from replay.answers_views import Disagreement, Disagreements, Side
 from replay.listings import LISTED
 from replay.output import FORMATS, Format, columns, write
 from replay.schemas import ANSWERS, row_schema, schema
@@ -36,6 +39,7 @@ STATE: dict[str, Any] = {
 HEAD: dict[str, Any] = {"at": "2026-11-22T03:12:00Z", "as_seen_by": None, "cluster": CLUSTER}
 ENTRY = receipts.LogRow("alpha#7", 3, "2026-11-22T03:12:00Z", None, None, "link.lost", 1, {"peer": "bravo", "reason": "timeout"})
 FOREIGN = receipts.LogRow("alpha.2#8", None, "2026-11-22T03:12:01Z", 1, 5, "moon.seen", 2, raw="e30=")
+UNSEEN = proofs.Seen("unknown", None, None, None)
 TAKEN: dict[str, Any] = {
     "feeds": {"alpha": receipts.Taken(12, 0, 1)},
     "conflicts": [receipts.Contradiction("alpha#9", ["alpha~3f2a#9", "alpha~77aa#9"])],
@@ -68,6 +72,28 @@ SAMPLES: dict[str, mesh.Answer] = {
             mesh.Blamed("reason", None, None, None, None),
         ],
     ),
+    "why": proofs.Why(
+        source="alpha",
+        target="bravo",
+        at=WINDOW["since"],
+        reachable=True,
+        cause="renamed-without-dns",
+        root_pos="bravo#9",
+        chain=[
+            proofs.ChainLink("alpha#7", WINDOW["since"], "link.lost", "alpha:bravo timeout", root=False, proves="since"),
+            proofs.ChainLink("bravo#9", WINDOW["since"], "hostname.changed", "b -> c", root=True, proves="cause"),
+        ],
+        others=[proofs.Other("charlie", *[proofs.Seen("down", "timeout", WINDOW["since"], "charlie#3")] * 2, UNSEEN, UNSEEN)],
+        since=WINDOW["since"],
+        until=None,
+        coverage=STATE["coverage"],
+        advice="publish an address for c",
+        route=["alpha", "charlie", "bravo"],
+        direct="asymmetric",
+        suspect="bravo",
+        sides=[["alpha", "charlie"], ["bravo"]],
+        missing=[proofs.Missing("charlie", WINDOW["since"], None, "charlie's feed does not cover the moment")],
+    ),
     "stats": mesh.Stats(
         **WINDOW,
         pairs={"alpha=bravo": mesh.PairTimes(3_599_000_000_000, 1_000_000_000, 0, 0, 0, 0, 0, 1)},
@@ -75,6 +101,20 @@ SAMPLES: dict[str, mesh.Answer] = {
             "alpha:bravo": mesh.LinkCounts(60, 1, mesh.Rtt(412, 9_000, 90_000_000)),
             "bravo:alpha": mesh.LinkCounts(0, 0, mesh.Rtt(None, None, None)),
         },
+    ),
+    "disagreements": Disagreements(
+        **WINDOW,
+        covered_ns={"alpha": 3_600_000_000_000, "bravo": 0},
+        disagreements=[
+            Disagreement(
+                "machine",
+                "charlie",
+                WINDOW["since"],
+                WINDOW["until"],
+                "alpha",
+                [Side("up", {"bravo": "bravo#9", "delta": "delta.2#7"}), Side("down", {"alpha": "alpha#7"})],
+            ),
+        ],
     ),
     "bisect": judged.Bisect(
         condition="full-mesh",
@@ -99,6 +139,9 @@ SAMPLES: dict[str, mesh.Answer] = {
         feeds={"alpha": receipts.FeedCheck(1, 12, 2, ROOT, "good"), "alpha.2": receipts.FeedCheck(2, 1, 0, None, None)},
         problems=[receipts.Problem("alpha#7", "altered"), receipts.Problem(None, "a page is missing")],
         invariants=[],
+        findings=[
+            receipts.Finding("limit-drops", "It healed late.", ["alpha"], "2026-11-22T03:12:00Z", None, ["alpha#7", "alpha#9"])
+        ],
     ),
     "merge": receipts.Merge(**TAKEN),
     "import": receipts.Import(**TAKEN),
@@ -112,9 +155,50 @@ SAMPLES: dict[str, mesh.Answer] = {
         proof="inclusion", feed="alpha", records=2, root=ROOT, hashes=[ROOT], pos="alpha#7", rec=1, leaf=ROOT
     ),
     "keygen": receipts.Keygen(file="ledger.key", public_key="ed25519:AAAA"),
+    "note": receipts.Note(
+        file="a.ledger", pos="kim~3f2a#2", at=WINDOW["since"], mark="cut", by="kim", text="the wire\x1b was cut", new=True
+    ),
     "sql": receipts.Sql(columns=["kind", "count(*)", "at_ns"], rows=[{"kind": "link.lost", "count(*)": 3, "at_ns": 5}]),
     "version": receipts.Version(version="0.1.0", python="3.11.7", sqlite="3.46.0", format=1),
     "demo": receipts.Demo(ok=True, generated=True, ledger=None, steps=[receipts.Step("who is in", "5", "5", ok=True)]),
+    "node": nodes.Node(
+        machine="alpha",
+        hostname="alpha.lab.example",
+        port=22,
+        cluster="lab",
+        incarnation="0" * 64,
+        transport="ssh",
+        dir="/var/lib/meshledger",
+        host_key="ssh-ed25519 AAAA",
+        dial_key="ssh-ed25519 AAAB",
+        ledger_key="ed25519:AA==",
+    ),
+    "invite": nodes.Invite(code="meshledger-1-abc", machine="alpha", expires="2026-11-22T04:00:00Z"),
+    "done": nodes.Done(ask="leave", machine="charlie", by="anna", pos="charlie#9"),
+    "status": nodes.Status(
+        machine="alpha",
+        cluster="lab",
+        incarnation="0" * 64,
+        transport="ccs",
+        addressing="name",
+        hostname=None,
+        software="0.1.0",
+        boot=7,
+        since="2026-11-22T03:00:00Z",
+        at="2026-11-22T04:00:00Z",
+        state="running",
+        position="alpha#12",
+        members={
+            "alpha": nodes.Peer("alpha.lab.example", False, None, None, None, None, None, "alpha#12"),
+            "bravo": nodes.Peer(
+                None, True, "7-1", "dialled", "192.0.2.2", 412, "2026-11-22T03:59:59Z", "bravo#8", route=["alpha", "bravo"]
+            ),
+        },
+    ),
+    "doctor": nodes.Doctor(
+        ok=False,
+        checks=[nodes.Looked("charlie", "forward", "bad", "c3.lab.example: nxdomain", "name-unresolvable", "publish an address")],
+    ),
     "error": receipts.Error(error="Refused", message="'noon' names no moment", hint=None, exit_code=2),
 }
 
@@ -198,7 +282,10 @@ def test_the_shapes_of_the_contract() -> None:
     assert list(value["machines"]["alpha"]) == ["member", "communicating", "cause", "hostname", "since", "since_pos"]
     assert list(value["links"]["alpha:bravo"]) == ["state", "reason", "since", "since_pos", "last_ping", "sent", "lost"]
     assert list(value["links"]["alpha:bravo"]["last_ping"]) == ["at", "outcome", "rtt_us"]
-    assert list(json.loads(printed("diff", "json"))) == ["schema", "from", "to", "changes"]
+    assert list(json.loads(printed("diff", "json"))) == ["schema", "from", "to", "as_seen_by", "changes"]
+    assert list(json.loads(printed("why", "json")))[:13] == [
+        "schema", "from", "to", "at", "reachable", "cause", "root_pos", "chain", "others", "since", "until", "coverage", "advice",
+    ]  # fmt: skip
     entry, foreign = (json.loads(line) for line in printed("log", "jsonl").splitlines())
     assert list(entry) == ["pos", "rec", "at", "boot", "mono_ns", "kind", "v", "event"]
     assert list(foreign) == ["pos", "rec", "at", "boot", "mono_ns", "kind", "v", "raw"]

@@ -1,0 +1,84 @@
+"""Whether the own record is whole: asked of the others before anything new is written.
+
+A disk that was set back has lost entries that others hold. A started node links and answers from disk, but takes nothing in, and
+what it sees waits with its instants. Whoever greets it shows the newest word held of its feed, signed by its own key. All
+dials ended, somebody answered and nobody has more: confirmed. Somebody has more: a new epoch that names the range that
+was lost. Nobody answered within an interval: a new epoch, unconfirmed. A cluster of one has nobody to ask.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ledger.entry import Observed
+from ledger.events import FeedOpened
+from ledger.identity import Feed
+from ledger.node import linking
+from ledger.node.signals import Begin
+from ledger.node.state import SECOND, Core
+from ledger.node.wire import Hello
+
+PATIENCE_NS: Final = 10 * SECOND
+"""So long is waited for an answer at least, where pings are so frequent that an interval is shorter than a dial."""
+
+
+def patience_ns(core: Core) -> int:
+    """How long an answer is waited for."""
+    return max(core.interval_ns, PATIENCE_NS)
+
+
+def begin(core: Core) -> None:
+    """The node has started."""
+    if not core.others:
+        core.state = "running"
+        return
+
+    def late() -> None:
+        if core.state == "checking" and not resolve(core):
+            core.do(Begin("unconfirmed"))
+
+    core.later(patience_ns(core), late)
+
+
+def greeted(core: Core, heard: Hello) -> None:
+    """A member greeted, with what it holds of this machine's feed."""
+    word = heard.yours
+    if word is None or word.id != core.feed.id or word.last <= core.last or not core.craft.proves(core.feed, word):
+        return
+    ahead(core, word.last)
+
+
+def ahead(core: Core, last: int) -> None:
+    """Own entries up to `last` were signed, and are lost."""
+    if last > core.last and core.memo.get(("lost", core.feed.id), 0) < last:
+        first = ("lost", core.feed.id) not in core.memo
+        core.memo["lost", core.feed.id] = last
+        if core.state == "running" and first:
+            core.do(Begin("restored", core.last + 1, last))
+
+
+def resolve(core: Core) -> bool:
+    """Whether it is known now; then the node runs, or begins a new epoch."""
+    if core.state != "checking":
+        return True
+    answered = [peer for peer in core.peers.values() if peer.channel is not None]
+    if not answered:
+        return False
+    lost = core.memo.get(("lost", core.feed.id))
+    dialled = all(linking.peer_of(core, name).tried for name in core.others if name not in core.snapshot.planned)
+    if not dialled and core.now.mono_ns - core.since.mono_ns < patience_ns(core):
+        return False
+    if lost is not None:
+        core.do(Begin("restored", core.last + 1, lost))
+    else:
+        core.state = "running"
+    return True
+
+
+def opening(core: Core, feed: Feed, why: Begin) -> Observed:
+    """The first entry of a new epoch, which is `feed`: no later than what has been waiting to be written into it."""
+    opened = FeedOpened(feed.incarnation, feed.machine, feed.epoch, feed.ledger_key, why.why, why.lost_from, why.lost_until)
+    first = core.oldest
+    if first is None:
+        return core.stamp(opened)
+    return Observed(first.at_ns, opened, first.boot, first.mono_ns)

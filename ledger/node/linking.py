@@ -1,0 +1,138 @@
+"""A link stands, and a link is lost: what is recorded, what is ended, and when it is tried again.
+
+Every machine links to every other, one channel per pair. A lost link is recorded first and aborted then: a graceful close would
+wait for a peer that may be dead. It is dialled again after a back-off with jitter, which for a drop by the connection limit
+stays at a second or two, so that the mesh is whole again within seconds and without an operator.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ledger.events import LinkEstablished, LinkFailed, LinkLost, PingFailed, PingHeard, Reason
+from ledger.node.signals import Abort
+from ledger.node.state import MS, SECOND, Channel, Core, Peer
+from ledger.node.wire import Bye, Hello, Place
+from ledger.node.words import Named
+
+BACKOFF_NS: Final = 500 * MS
+SOON_NS: Final = 2 * SECOND
+BACKOFF_MAX_NS: Final = 60 * SECOND
+YIELD_NS: Final = 700 * MS
+"""The larger name of a pair waits so long before it dials, so that most pairs dial once."""
+ENDING_NS: Final = 2 * SECOND
+DETAIL_MAX: Final = 1000
+
+
+def peer_of(core: Core, machine: str) -> Peer:
+    """What is kept of a member."""
+    found = core.peers.get(machine)
+    if found is None:
+        found = core.peers[machine] = Peer(machine)
+    return found
+
+
+def establish(core: Core, channel: Channel, hello: Hello) -> None:
+    """Both sides have greeted each other: the link stands."""
+    peer = peer_of(core, channel.machine)
+    channel.stage, channel.hello = "up", hello
+    cease(core, peer)
+    if peer.boot != hello.boot:
+        peer.boot, peer.heard = hello.boot, 0
+    peer.channel, peer.failed, peer.reason, peer.tried = channel, 0, "unknown", True
+    peer.met.add(channel.address)
+    peer.since_ns, peer.lost, peer.feed = core.now.mono_ns, None, hello.feed.feed(core.feed.incarnation)
+    core.tell(LinkEstablished(
+        peer.machine, channel.link, channel.address, hello.transport, "dialled" if channel.dialled else "accepted"
+    ))  # fmt: skip
+
+
+def lose(core: Core, peer: Peer, reason: Reason, detail: str = "", culprit: str | None = None) -> None:
+    """The link of a peer is gone: its open pings have failed, it is recorded, then ended."""
+    channel, peer.channel = peer.channel, None
+    if channel is None:
+        return
+    link, address = channel.link, channel.address
+    for number, pinged in sorted(peer.pending.items()):
+        fail_ping(core, peer, number, reason, pinged.link)
+    peer.pending.clear()
+    core.tell(LinkLost(peer.machine, reason, link, address, culprit, detail[:DETAIL_MAX]))
+    if peer.heard:
+        core.tell(PingHeard(peer.machine, peer.heard))
+    core.drop(channel)
+    peer.reason, peer.lost, peer.failed = reason, link, 0
+    if core.now.mono_ns - peer.since_ns > core.interval_ns:
+        peer.tries = 0
+    plan(core, peer)
+
+
+def fail(
+    core: Core, peer: Peer, reason: Reason, detail: str = "", address: str | None = None,
+    *, link: str | None = None, culprit: str | None = None,
+) -> None:  # fmt: skip
+    """A dial came to nothing."""
+    core.tell(LinkFailed(peer.machine, reason, link, address, culprit, detail[:DETAIL_MAX]))
+    peer.dialling, peer.addresses, peer.tried, peer.reason = 0, (), True, reason
+    peer.tries += 1
+    plan(core, peer)
+
+
+def fail_ping(core: Core, peer: Peer, number: int, reason: Reason, link: str | None) -> None:
+    """A ping has failed."""
+    feed = peer.feed
+    held = core.holds(feed.id).last if feed is not None else 0
+    core.tell(PingFailed(peer.machine, number, reason, link, feed.id if feed is not None and held else None, held or None))
+
+
+def plan(core: Core, peer: Peer) -> None:
+    """Dial again after the back-off, unless there is a link by then."""
+    cap = min(BACKOFF_MAX_NS, max(core.interval_ns, SOON_NS))
+    if peer.reason == "connection-limit":
+        cap = SOON_NS
+    delay = core.jitter(min(cap, BACKOFF_NS << min(peer.tries, 10)))
+    if core.me > peer.machine and peer.tries == 0:
+        delay += YIELD_NS
+    peer.redial = core.next_number()
+    token = peer.redial
+
+    def again() -> None:
+        if peer.redial == token and peer.machine in core.peers:
+            core.redial(peer)
+
+    core.later(delay, again)
+
+
+def cease(core: Core, peer: Peer) -> None:
+    """Stop dialling a peer: there is no need any more."""
+    if peer.dialling:
+        core.questions.pop(peer.dialling, None)
+        channel = core.channels.get(peer.dialling)
+        if channel is None or channel.stage != "up":
+            core.channels.pop(peer.dialling, None)
+            core.do(Abort(peer.dialling))
+    peer.dialling, peer.addresses, peer.redial, peer.tries = 0, (), 0, 0
+
+
+def refuse(
+    core: Core, channel: Channel, reason: Reason, detail: str, *, quiet: bool = False, because: Place | None = None
+) -> None:
+    """Tell the other side why the channel ends; it has a moment to hear it and to close, or to ask for the entry that is why."""
+    core.send(channel, Bye(reason, detail[:DETAIL_MAX], quiet, None, because))
+    channel.stage, channel.offers = "ending", because is not None
+    end_later(core, channel)
+
+
+def end_later(core: Core, channel: Channel) -> None:
+    """End a channel in a moment, if the other side does not."""
+
+    def end() -> None:
+        if core.channels.get(channel.number) is channel:
+            core.drop(channel)
+
+    core.later(ENDING_NS, end)
+
+
+def place_of(core: Core, position: str | None) -> Place | None:
+    """An entry that decided something, as others may ask for it."""
+    found = core.feed_at(position) if position is not None else None
+    return Place(Named.of(found[0]), found[1]) if found is not None and found[0].ledger_key is not None else None

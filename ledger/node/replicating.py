@@ -1,0 +1,190 @@
+"""Every machine comes to hold every feed: who has what, who asks whom, and what is passed on at once.
+
+A machine says how far it can give each feed (`Have`), when a link is made, when something other than pings arrives, and with
+every ping. Who lacks something asks for it, one run at a time and one link per feed, so that bulk never delays a ping; what does
+not come in time is asked of another. The own entries are pushed without being asked to whoever had all before them. So the
+entries of a machine reach one that has no link to it, and the log of a machine that died is with the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ledger.entry import Entry
+from ledger.node import linking
+from ledger.node.replicas import QUIET, Held
+from ledger.node.signals import Give, Take, Took
+from ledger.node.state import MS, SECOND, Channel, Core
+from ledger.node.wire import Have, Nothing, Place, Push, Want
+from ledger.node.words import Named
+
+PATIENCE_NS: Final = 10 * SECOND
+GATHER_NS: Final = 50 * MS
+"""What arrives within so short a time is told of once."""
+PLACES_MAX: Final = 400
+NOTHING: Final = (Named("none", 1, ""), 0)
+
+
+def greet(core: Core, channel: Channel) -> None:
+    """A link stands: say what there is."""
+    feeds = news(core, channel)
+    if feeds:
+        core.send(channel, Have(feeds))
+
+
+def news(core: Core, channel: Channel, *, own: bool = False) -> tuple[Place, ...]:
+    """How far each feed (or the own alone) can be given, where the other side was not told and does not have as much; they count
+    as told.
+    """
+    found = []
+    told, have = channel.told, channel.have
+    for feed_id in (core.feed.id,) if own else core.gives:
+        last = core.gives.get(feed_id, 0)
+        if last > told.get(feed_id, 0) and last > have.get(feed_id, NOTHING)[1]:
+            found.append(Place(core.named[feed_id], last))
+            told[feed_id] = last
+            if len(found) == PLACES_MAX:
+                break
+    return tuple(found)
+
+
+def wrote(core: Core, entries: tuple[Entry, ...]) -> None:
+    """Own entries are stored. What is more than pings goes out at once."""
+    core.named[core.feed.id] = Named.of(core.feed)
+    core.last = core.gives[core.feed.id] = entries[-1].index
+    if all(entry.kind in QUIET for entry in entries):
+        return
+    for peer in core.peers.values():
+        channel = peer.channel
+        if channel is not None and core.feed.id in channel.given:
+            channel.told[core.feed.id] = core.last
+            core.do(Give(channel.number, core.named[core.feed.id], None))
+        elif channel is not None:
+            _spread(core)
+
+
+def _spread(core: Core) -> None:
+    """Tell all linked peers soon of what is new."""
+    if core.memo.get(("spread",), -1) > core.now.mono_ns:
+        return
+    core.memo["spread",] = core.now.mono_ns + GATHER_NS
+
+    def tell() -> None:
+        for peer in core.peers.values():
+            if peer.channel is not None:
+                greet(core, peer.channel)
+
+    core.later(GATHER_NS, tell)
+
+
+def told(core: Core, channel: Channel, feeds: tuple[Place, ...]) -> None:
+    """The other side says how far it can give feeds."""
+    for place in feeds:
+        feed_id = core.feed_of(place.feed).id
+        channel.have[feed_id] = place.feed, place.last
+        if place.last > core.holds(feed_id).last:
+            want(core, feed_id)
+
+
+def want(core: Core, feed_id: str) -> None:
+    """Ask for what is missing of a feed, if somebody has it and nobody was asked."""
+    if core.state == "checking" or not core.writable or feed_id in core.wanted:
+        return
+    held = core.holds(feed_id)
+    able = [
+        peer.channel
+        for peer in core.peers.values()
+        if peer.channel is not None and peer.channel.have.get(feed_id, NOTHING)[1] > held.last
+    ]
+    if able:
+        # The feed's own machine first: what it says is the newest.
+        channel = min(able, key=lambda each: (each.have[feed_id][0].machine != each.machine, -each.have[feed_id][1], each.number))
+        ask(core, channel, channel.have[feed_id][0], held)
+
+
+def ask(core: Core, channel: Channel, feed: Named, after: Held) -> None:
+    """Ask one for a run; if it does not come in time, ask another."""
+    feed_id = core.feed_of(feed).id
+    asked = core.wanted[feed_id] = channel.number, core.now.mono_ns
+    core.send(channel, Want(feed, after))
+
+    def late() -> None:
+        if core.wanted.get(feed_id) == asked:
+            del core.wanted[feed_id]
+            channel.have.pop(feed_id, None)
+            want(core, feed_id)
+
+    core.later(PATIENCE_NS, late)
+
+
+def _came(core: Core, channel: Channel, feed_id: str) -> None:
+    """What was asked for on this channel is here, or will not come."""
+    if core.wanted.get(feed_id, (0, 0))[0] == channel.number:
+        del core.wanted[feed_id]
+
+
+def asked(core: Core, channel: Channel, heard: Want) -> None:
+    """The other side asks for a run."""
+    feed_id = core.feed_of(heard.feed).id
+    channel.given.add(feed_id)
+    channel.have[feed_id] = heard.feed, heard.after.last
+    core.do(Give(channel.number, heard.feed, heard.after))
+
+
+def nothing(core: Core, channel: Channel, heard: Nothing) -> None:
+    """There was no run to give."""
+    _came(core, channel, heard.feed)
+    channel.have.pop(heard.feed, None)
+    want(core, heard.feed)
+
+
+def pushed(core: Core, channel: Channel, heard: Push) -> None:
+    """A run came. While the record is being checked nothing is taken."""
+    run = heard.run
+    if core.state == "checking" or not core.writable:
+        _came(core, channel, run.word.id)
+        return
+    channel.have[run.word.id] = run.feed, max(run.word.last, channel.have.get(run.word.id, (None, 0))[1])
+    core.do(Take(channel.number, heard.run))
+
+
+def took(core: Core, seen: Took) -> None:
+    """A run was judged."""
+    feed_id = seen.feed.id
+    channel = core.channels.get(seen.channel)
+    grew = seen.held.last > core.held.get(feed_id, Held()).last
+    if seen.feed != core.feed:
+        core.held[feed_id] = seen.held
+        core.named[feed_id] = Named.of(seen.feed)
+        if seen.gives > core.gives.get(feed_id, 0):
+            core.gives[feed_id] = seen.gives
+    if channel is not None:
+        _came(core, channel, feed_id)
+        channel.wants.pop(feed_id, None)
+        channel.runs = 0 if grew else channel.runs
+        feed, last = channel.have.get(feed_id, (core.named.get(feed_id), 0))
+        if feed is not None and seen.held.last > last and seen.refused is None:
+            channel.have[feed_id] = feed, seen.held.last
+    if seen.refused in {"signature", "malformed"} and channel is not None:
+        broke(core, channel, f"{seen.feed.name}: {seen.refused}: {seen.detail}")
+    elif seen.again is not None and channel is not None and channel.runs < 1000:
+        channel.runs += 1
+        ask(core, channel, Named.of(seen.feed), seen.again)
+    elif seen.refused is not None and channel is not None:
+        channel.have.pop(feed_id, None)
+    if any(entry.kind not in QUIET for entry in seen.entries):
+        _spread(core)
+    if grew or seen.refused is not None:
+        want(core, feed_id)
+
+
+def broke(core: Core, channel: Channel, detail: str) -> None:
+    """The other side breaks the protocol: it is dropped, and so it stands in the log."""
+    peer = core.peers.get(channel.machine)
+    if peer is not None and peer.channel is channel:
+        linking.lose(core, peer, "protocol-error", detail, channel.machine)
+    elif peer is not None and peer.dialling == channel.number:
+        core.drop(channel)
+        linking.fail(core, peer, "protocol-error", detail, channel.address, link=channel.link, culprit=channel.machine)
+    else:
+        core.drop(channel)

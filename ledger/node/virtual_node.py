@@ -1,0 +1,341 @@
+"""One machine without a world: its core, a list for a disk, and played cryptography.
+
+A `VirtualNode` does for its core what the daemon does: it stores, and then acts. What it wants done outside it asks of its
+surroundings (`Around`), which the world is. Its disk outlives a crash and can be set back; what is folded from it is folded
+anew at each start. Keys are names here, and a signature is a hash: under test is the protocol and not the cipher. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from ledger.entry import Entry, Observed
+from ledger.events import FeedReceived, Reason
+from ledger.identity import Feed
+from ledger.node import confirming, wire
+from ledger.node import signals as sig
+from ledger.node.dice import Dice
+from ledger.node.mesh import Mesh
+from ledger.node.replicas import QUIET, Held
+from ledger.node.state import SECOND
+from ledger.node.view import View
+from ledger.node.words import Named, Word
+
+Disk = dict[Feed, list[Observed]]
+Views = Callable[[Feed, Disk], View]
+"""Makes the fold of a record: of the machine that begins to write this feed, whose disk this is."""
+START_NS: Final = 1_767_225_600 * SECOND
+RUN_ENTRIES: Final = 500
+
+
+class Around(Protocol):
+    """What a machine needs of its surroundings."""
+
+    dice: Dice
+    now_ns: int
+    views: Views
+    coverage: Counter[str]
+    given: dict[tuple[str, int, str], int]
+
+    def at(self, when_ns: int, call: Callable[[], Any]) -> None:
+        """Call at this instant."""
+
+    def send(self, node: VirtualNode, number: int, message: wire.Message) -> None:
+        """Carry a message."""
+
+    def abort(self, node: VirtualNode, number: int) -> None:
+        """End a channel."""
+
+    def dial(self, node: VirtualNode, action: sig.Dial) -> None:
+        """Carry a dial."""
+
+    def look_up(self, node: VirtualNode, action: sig.LookUp) -> None:
+        """Answer a question to DNS."""
+
+    def probe(self, node: VirtualNode, action: sig.Probe) -> None:
+        """Say which key answers."""
+
+    def hang_up(self, node: VirtualNode, reason: Reason = "reset", most: int = 10**9) -> int:
+        """End channels of a machine."""
+
+
+class VirtualRun(msgspec.Struct, frozen=True):
+    """A run of a feed: its entries as they are."""
+
+    feed: Named
+    after: int
+    entries: tuple[Observed, ...]
+    word: Word
+
+
+class Craft:
+    """Played craft: a signature is a hash over the key's name."""
+
+    def __init__(self, node: VirtualNode) -> None:
+        self._node = node
+
+    def sign(self, message: bytes) -> bytes:
+        """A signature of this machine."""
+        return hashlib.sha256(self._node.key.encode() + message).digest()
+
+    def signed(self, key: str, message: bytes, signature: bytes) -> bool:
+        """Whether this key signed that."""
+        return hashlib.sha256(key.encode() + message).digest() == signature
+
+    def proves(self, feed: Feed, word: Word) -> bool:
+        """Nobody lies here."""
+        return word.id == feed.id
+
+    def word(self, feed_id: str) -> Word | None:
+        """What is held of a feed."""
+        feed = self._node.by_id.get(feed_id)
+        return _word(feed, len(self._node.disk[feed])) if feed is not None and self._node.disk.get(feed) else None
+
+    def head(self) -> str | None:
+        """Records are not sealed here."""
+        return None
+
+    def opens(self, feed: Feed, text: str) -> tuple[int, str, str] | None:  # noqa: ARG002 - no heads, no readers of them
+        """There are no heads."""
+        return None
+
+
+def _word(feed: Feed, last: int) -> Word:
+    return Word(feed.id, last, 0, bytes(32), bytes(32), bytes(64))
+
+
+class VirtualNode:
+    """One machine: its disk, and its core while it runs."""
+
+    def __init__(self, world: Around, name: str, place: int) -> None:
+        self.world = world
+        self.name = name
+        self.key = f"ledger-key-of-{name}"
+        self.dial_key = f"dial-key-of-{name}"
+        self.host_key = f"host-key-of-{name}"
+        self.hostname = f"{name}.lab.example"
+        self.address = f"10.0.0.{place + 1}"
+        self.offset_ns = 0
+        self.boots = 0
+        self.disk: Disk = {}
+        self.by_id: dict[str, Feed] = {}
+        self.journal: list[Entry | Feed] = []
+        self.feed: Feed
+        self.view: View
+        self.mesh: Mesh | None = None
+        self.full = False
+        self.stalled_until = 0
+        self.limited = False
+        self.told: list[tuple[int, Mapping[str, Any]]] = []
+        self.dns: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._batch: list[Observed] = []
+        self._accepted = 0
+        self._due = 0
+        self._members: set[str] = set()
+
+    @property
+    def now(self) -> sig.Now:
+        """Its clocks."""
+        return sig.Now(START_NS + self.world.now_ns + self.offset_ns, SECOND + self.world.now_ns)
+
+    def keep(self, feed: Feed, batch: Sequence[Observed]) -> list[Entry]:
+        """Write to the disk."""
+        log = self.disk.setdefault(feed, [])
+        self.by_id[feed.id] = feed
+        entries = [
+            Entry(feed, index, o.at_ns, o.event, o.boot, o.mono_ns, o.at_ns) for index, o in enumerate(batch, len(log) + 1)
+        ]
+        log += batch
+        self.journal += entries
+        return entries
+
+    # Life.
+
+    def start(self) -> None:
+        """Boot: all that is known is what the disk holds."""
+        self.boots += 1
+        feeds = [item for item in self.journal if isinstance(item, Feed)]
+        self.view = self.world.views(feeds[0], self.disk)
+        for item in self.journal[1:]:
+            if isinstance(item, Feed):
+                self.view.begin(item)
+            else:
+                self.view.apply(item)
+        self.feed = feeds[-1]
+        held = {feed: (Held(0, len(log)), len(log)) for feed, log in self.disk.items()}
+        self.mesh = Mesh(
+            self.feed, self.view, Craft(self), self.world.dice.fork(), self.now, boot=self.boots, software="virtual 1", port=22,
+            last=len(self.disk[self.feed]), held=held,
+        )  # fmt: skip
+        self._batch = []
+        self.mesh.start()
+        self.settle()
+
+    def crash(self) -> None:
+        """Power is gone."""
+        self.mesh = None
+        self.full = False
+        self._due += 1
+        self.world.hang_up(self)
+
+    def roll_back(self, entries: int) -> None:
+        """The disk is set back by so many writes (while the machine is off), but never before its own admission."""
+        floor = next((place for place, item in enumerate(self.journal) if isinstance(item, Entry) and item.feed.machine ==
+                      self.name and item.index == 3), len(self.journal))  # fmt: skip
+        kept = self.journal[: max(floor + 1, len(self.journal) - entries)]
+        self.journal = []
+        self.disk.clear()
+        for item in kept:
+            if isinstance(item, Feed):
+                self.journal.append(item)
+            else:
+                self.keep(item.feed, [Observed(item.at_ns, item.event, item.boot, item.mono_ns)])
+
+    # What the daemon does.
+
+    def observe(self, seen: sig.Observation) -> None:
+        """Take in one observation, now, or when a stall has ended."""
+        if self.mesh is None:
+            return
+        if self.world.now_ns < self.stalled_until:
+            mesh = self.mesh
+            self.world.at(self.stalled_until, lambda: self.observe(seen) if self.mesh is mesh else None)
+            return
+        self.mesh.observe(self.now, seen)
+        self.settle()
+
+    def settle(self) -> None:
+        """Store and act, until nothing is left to do; then wait for the next deadline."""
+        while self.mesh is not None:
+            events, actions = self.mesh.take_events(), self.mesh.take_actions()
+            if not events and not actions:
+                break
+            self.store(events)
+            for action in actions:
+                self.do(action)
+        if self.mesh is None:
+            return
+        due = self.mesh.deadline()
+        self._due += 1
+        if due is not None:
+            token = self._due
+            when = max(due - SECOND, self.world.now_ns)
+            self.world.at(when, lambda: self.observe(sig.Tick()) if token == self._due else None)
+
+    def store(self, events: Sequence[Observed]) -> None:
+        """Append to the own feed, or keep it for later if the disk is full."""
+        mesh = self.mesh
+        batch = [*self._batch, *events]
+        if not batch or mesh is None:
+            return
+        if self.full:
+            self._batch = batch
+            if mesh.core.writable:
+                mesh.observe(self.now, sig.Medium(False, "full"))
+            return
+        self._batch = []
+        mesh.stored(self.keep(self.feed, batch))
+
+    def emptied(self) -> None:
+        """There is room on the disk again."""
+        self.full = False
+        if self.mesh is not None:
+            self.store(())
+            self.observe(sig.Medium(True))
+
+    def do(self, action: sig.Action) -> None:
+        """Do what the core wants done."""
+        world = self.world
+        match action:
+            case sig.Send():
+                world.send(self, action.channel, action.message)
+            case sig.Abort():
+                world.abort(self, action.channel)
+            case sig.Dial():
+                world.dial(self, action)
+            case sig.LookUp():
+                world.look_up(self, action)
+            case sig.Probe():
+                world.probe(self, action)
+            case sig.Give():
+                self._give(action)
+            case sig.Take():
+                if self.mesh is not None:
+                    self.store(self.mesh.take_events())
+                self._take(action)
+            case sig.Begin():
+                self._begin(action)
+            case sig.Trust():
+                self._members = set(action.keys.values())
+            case sig.Answer():
+                self.told.append((action.request, action.body))
+            case sig.Halt():
+                world.at(world.now_ns, self.crash)
+            case sig.Redeem():
+                raise NotImplementedError("nobody joins by code in a virtual world")
+
+    def _give(self, action: sig.Give) -> None:
+        feed = action.feed.feed(self.feed.incarnation)
+        log = self.disk.get(feed, [])
+        key = (self.name, action.channel, feed.id)
+        after = action.after.last if action.after is not None else self.world.given.get(key)
+        if after is None:
+            return
+        entries = tuple(log[after : after + RUN_ENTRIES])
+        if not entries:
+            if action.after is not None:
+                self.world.given[key] = after
+                self.world.send(self, action.channel, wire.Nothing(feed.id))
+            return
+        self.world.given[key] = after + len(entries)
+        run: Any = VirtualRun(action.feed, after, entries, _word(feed, len(log)))
+        self.world.send(self, action.channel, wire.Push(run))
+
+    def _take(self, action: sig.Take) -> None:
+        mesh, run = self.mesh, action.run
+        if mesh is None or self.full:
+            return
+        feed = run.feed.feed(self.feed.incarnation)
+        log = self.disk.get(feed, [])
+        given: Any = run
+        if feed == self.feed:
+            ahead = run.word.last if run.word.last > len(log) else None
+            mesh.observe(self.now, sig.Took(action.channel, feed, Held(0, len(log)), len(log), ahead=ahead))
+            return
+        mesh.observe(self.now, sig.Tick())
+        self.store(mesh.take_events())
+        if given.after > len(log):
+            held = Held(0, len(log))
+            mesh.observe(self.now, sig.Took(action.channel, feed, held, len(log), refused="gap", again=held))
+            return
+        fresh = given.entries[len(log) - given.after :]
+        entries = self.keep(feed, fresh)
+        own: list[Entry] = []
+        if any(entry.kind not in QUIET for entry in entries):
+            own = self.keep(self.feed, [mesh.core.stamp(FeedReceived(feed.id, entries[-1].index))])
+        size = len(self.disk[feed])
+        mesh.observe(self.now, sig.Took(action.channel, feed, Held(0, size), size, tuple(entries), tuple(own)))
+
+    def _begin(self, action: sig.Begin) -> None:
+        mesh = self.mesh
+        if mesh is None or self.full:
+            return
+        epoch = 1 + max(feed.epoch for feed in self.disk if feed.machine == self.name)
+        feed = Feed.of(self.feed.incarnation, self.name, epoch, self.key)
+        before, self.feed = self.feed, feed
+        opened = confirming.opening(mesh.core, feed, action)
+        self.journal.append(feed)
+        entries = self.keep(feed, [opened])
+        mesh.begun(feed, Held(0, len(self.disk[before])))
+        mesh.stored(entries)
+        self.world.coverage[f"epoch {action.why}"] += 1
+
+    def accept(self) -> int:
+        """A number for a channel that somebody opened."""
+        self._accepted -= 1
+        return self._accepted

@@ -1,0 +1,243 @@
+"""What one machine knew: its own feed, and of the others' just what its own feed names as held by then.
+
+A machine that writes `feed.received`, or a ping that states what was held of the peer's feed, says how far it knew that feed.
+So a belief needs nobody's word but the machine's own (DESIGN section 6, *as known then*): entries that came later, and instants
+that later entries disowned, change nothing in it. Of its own earlier epochs a machine knows all but a range that it says was
+lost; a feed opened as `new` was opened on an empty disk, and then it knows of what came before only what it received again.
+
+A feed that is held does not go on by itself. Where it stands is its last held entry; how stale that is, the time that
+passed on the *observer's* clock since the count held last grew (`View.clocks`): after 4 intervals it covers no more. What is
+longer ago than that makes no difference, and is not told apart.
+
+`believed` makes the cluster of such parts. `Belief` is the same in motion, for a node that is handed it: fed with every entry as
+it is stored, it is at every position of the machine's feed what `History.belief` says of that position (a law).
+No effects, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from ledger import events as ev
+from ledger.entry import Entry, Opaque
+from ledger.events import Event
+from ledger.identity import Feed
+from ledger.instants import may_disown
+from projections.cluster import Cluster
+from projections.coverage import covered_at
+from projections.feed_state import FeedState
+from projections.views import View
+
+Refold = Callable[[Feed, int], FeedState]
+"""The fold of a feed's first so many entries, with effective instants as these alone make them."""
+_STATING = (ev.PingAnswered, ev.PingFailed, ev.FeedReceived)
+
+
+def stated(event: Event | Opaque) -> tuple[str, int] | None:
+    """(feed id, entries held) if the event says how much of another feed was held."""
+    if isinstance(event, _STATING):
+        said: Any = event
+        if said.feed is not None and said.held is not None:
+            return said.feed, said.held
+    return None
+
+
+def growths(said: Mapping[str, int], entries: Iterable[Entry]) -> dict[str, int]:
+    """By feed id the effective instant of the last of `entries` (one machine's, in order) that states more than was stated
+    before it. `said`: what was held before them.
+    """
+    before, found = dict(said), dict[str, int]()
+    for entry in entries:
+        told = stated(entry.event)
+        if told is not None:
+            feed, held = told
+            if held > before.get(feed, 0):
+                found[feed] = entry.effective_ns
+            before[feed] = held
+    return found
+
+
+def believed(
+    own: FeedState,
+    others: Iterable[FeedState],
+    grown: Mapping[str, int],
+    lacking: Mapping[str, tuple[int, int]],
+    at_ns: int,
+) -> Cluster:
+    """The belief of the machine whose feed `own` is, at `at_ns` on its clock. `others`: the folds of what it held of other
+    feeds; `grown`: by feed id when the count held last grew (missing: longer ago than 4 intervals); `lacking`: see `View`.
+    """
+    states = {state.feed: state for state in (*others, own) if state.entries}
+    first = Cluster(states, at_ns=at_ns)
+    reach_ns = first.interval_ns * 4
+    clocks = {}
+    for feed, state in states.items():
+        passed_ns = at_ns - grown.get(feed.id, at_ns - reach_ns - 1)
+        clocks[feed] = at_ns if feed == own.feed else state.last_ns + min(max(passed_ns, 0), reach_ns + 1)
+    view = View(own.feed, clocks, dict(lacking))
+    return Cluster(states, at_ns=at_ns, view=view)
+
+
+def holds(cluster: Cluster) -> bool:
+    """Whether a belief covers its moment: the observer's own feed does."""
+    view = cluster.view
+    state = cluster.states.get(view.own) if view is not None else None
+    return state is not None and covered_at(state, cluster.at_ns, cluster.end_ns(state.feed), cluster.interval_ns)
+
+
+def grown_by(state: FeedState, entry: Entry, refold: Refold) -> FeedState:
+    """`state`, grown in place by the next entry of its feed, which counts from when the entries so far alone make it count; or
+    the fold anew, where the entry sets the clock back behind some of them.
+    """
+    if entry.index <= state.entries:
+        return state
+    if may_disown(entry.event) and entry.at_ns < state.last_ns:
+        return refold(state.feed, entry.index)
+    at_ns = max(entry.at_ns, state.last_ns) if state.entries else entry.at_ns
+    state.apply(entry if entry.effective_ns == at_ns else msgspec.structs.replace(entry, effective_ns=at_ns))
+    return state
+
+
+class Belief:
+    """What the machine that writes `own` knows, as it learns it. For one holder; the clusters it gives are values.
+
+    `apply` is told of every entry once it is stored, own and others', each feed's in order. `refold` gives the fold of a
+    feed's stored beginning: it is asked for only where a clock was set back, or a machine says that it holds less than before.
+    """
+
+    def __init__(self, own: Feed, refold: Refold) -> None:
+        self._refold = refold
+        self._own = FeedState(own)
+        self._states: dict[str, FeedState] = {}
+        self._feeds: dict[str, Feed] = {}
+        self._stored: dict[str, int] = {}
+        self._said: dict[str, int] = {}
+        self._kept: dict[str, int] = {}
+        self._grown: dict[str, int] = {}
+        self._waiting: dict[str, list[Entry]] = {}
+        self._lent: set[str] = set()
+
+    @classmethod
+    def resumed(
+        cls,
+        own: FeedState,
+        others: Iterable[FeedState],
+        *,
+        refold: Refold,
+        said: Mapping[str, int],
+        kept: Mapping[str, int],
+        grown: Mapping[str, int],
+        stored: Mapping[Feed, int],
+    ) -> Belief:
+        """Taken up from what stands in a ledger. `said`: entries held by feed id, as stated; `kept`: of its own earlier epochs;
+        `grown`: as for `believed`; `stored`: how many entries of each other feed the ledger holds.
+        """
+        belief = cls(own.feed, refold)
+        belief._own = own.copy()
+        for state in others:
+            belief._states[state.feed.id] = state.copy()
+        for feed, count in stored.items():
+            belief._feeds[feed.id] = feed
+            belief._stored[feed.id] = count
+        belief._said, belief._kept, belief._grown = dict(said), dict(kept), dict(grown)
+        return belief
+
+    @property
+    def own(self) -> Feed:
+        """The feed that the machine writes now."""
+        return self._own.feed
+
+    def held(self) -> dict[str, int]:
+        """By feed id how many entries of other feeds the machine says that it holds."""
+        return dict(self._said)
+
+    def begin(self, feed: Feed) -> None:
+        """From here on the machine writes `feed`, a newer epoch, and knows the one before as far as it was applied: what was
+        lost of it has not been, and comes back, if it does, as any other's entries do.
+        """
+        before = self._own
+        if before.entries:
+            self._states[before.feed.id] = before
+            self._feeds[before.feed.id] = before.feed
+            self._stored[before.feed.id] = self._kept[before.feed.id] = before.entries
+        self._own = FeedState(feed)
+
+    def apply(self, entry: Entry) -> None:
+        """Learn of an entry that is stored now."""
+        feed = entry.feed
+        if feed == self._own.feed:
+            self._wrote(entry)
+            return
+        name = feed.id
+        self._feeds[name] = feed
+        stored = self._stored.get(name, 0)
+        if entry.index == stored + 1:
+            self._stored[name] = entry.index
+            self._waiting.setdefault(name, []).append(entry)
+            self._advance(name)
+
+    def at(self, now_ns: int) -> Cluster:
+        """The belief at `now_ns`, wall clock of the machine; no earlier than its last entry."""
+        lacking = {
+            name: (self._stored.get(name, 0), held)
+            for name, held in self._said.items()
+            if held > self._stored.get(name, 0) and name != self._own.feed.id
+        }
+        self._lent.update(self._states, (self._own.feed.id,))
+        return believed(self._own, self._states.values(), self._grown, lacking, max(now_ns, self._own.last_ns))
+
+    # What its own entries say.
+
+    def _wrote(self, entry: Entry) -> None:
+        if entry.index <= self._own.entries:
+            return
+        name = self._own.feed.id
+        self._own = self._grow(self._own, entry)
+        at_ns = self._own.last_ns
+        self._grown = {feed: min(grown, at_ns) for feed, grown in self._grown.items()} if may_disown(entry.event) else self._grown
+        event = entry.event
+        if isinstance(event, ev.FeedOpened) and event.why == "new" and entry.index == 1:
+            self._forget()
+        told = stated(event)
+        if told is None or told[0] == name:
+            return
+        feed, held = told
+        if held > self._said.get(feed, 0):
+            self._grown[feed] = at_ns
+        self._said[feed] = held
+        self._advance(feed)
+
+    def _forget(self) -> None:
+        """An empty disk: nothing that was known is known; what is stored by now came since."""
+        for known in (self._states, self._said, self._kept, self._grown):
+            known.clear()
+
+    def _advance(self, name: str) -> None:
+        """Bring what is believed of a feed to what is held of it, as far as it is stored."""
+        state = self._states.get(name)
+        done = state.entries if state is not None else 0
+        aim = min(max(self._said.get(name, 0), self._kept.get(name, 0)), self._stored.get(name, 0))
+        if aim == done:
+            return
+        feed = self._feeds[name]
+        waiting = self._waiting.get(name, [])
+        if aim > done and waiting and waiting[0].index <= done + 1:
+            state = state if state is not None else FeedState(feed)
+            for entry in waiting[: aim - waiting[0].index + 1]:
+                state = self._grow(state, entry)
+            self._states[name] = state
+            self._waiting[name] = waiting[aim - waiting[0].index + 1 :]
+            return
+        self._lent.discard(name)
+        self._states[name] = self._refold(feed, aim)
+
+    def _grow(self, state: FeedState, entry: Entry) -> FeedState:
+        """The state after an entry; one that was lent stays as it is."""
+        name = state.feed.id
+        if name in self._lent:
+            self._lent.discard(name)
+            state = state.copy()
+        return grown_by(state, entry, self._refold)
