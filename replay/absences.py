@@ -47,7 +47,10 @@ def absences(
             found.append((state, stop))
     acts = _acts(history, machine)
     ends = [stop.cluster.at_ns for _state, stop in found[1:]] + [end_ns]
-    rows = [_row(machine, state, stop, end, end_ns=end_ns, acts=acts) for (state, stop), end in zip(found, ends, strict=False)]
+    rows = [
+        _row(machine, state, stop, end, start_ns=start_ns, end_ns=end_ns, acts=acts)
+        for (state, stop), end in zip(found, ends, strict=False)
+    ]
     silent = [stop.cluster.at_ns for number, (state, stop) in enumerate(found) if state == "silent" and number]
     settings = last.settings or SettingsChanged(0)
     return Absences(
@@ -89,7 +92,7 @@ def _acts(history: History, machine: str) -> list[Entry]:
     return sorted(found, key=lambda entry: (entry.effective_ns, entry.feed, entry.index))
 
 
-def _row(machine: str, state: Standing, stop: Stop, until_ns: int, *, end_ns: int, acts: list[Entry]) -> Absence:
+def _row(machine: str, state: Standing, stop: Stop, until_ns: int, *, start_ns: int, end_ns: int, acts: list[Entry]) -> Absence:
     since_ns = stop.cluster.at_ns
     within = [entry for entry in acts if since_ns < entry.effective_ns <= until_ns] if state != "up" and until_ns < end_ns else []
     view = stop.cluster.machines.get(machine)
@@ -97,13 +100,14 @@ def _row(machine: str, state: Standing, stop: Stop, until_ns: int, *, end_ns: in
     back: Literal["itself", "operator"] | None = (
         None if state == "up" or until_ns == end_ns else "operator" if within else "itself"
     )
+    by = stop.entries[-1].position if stop.entries and since_ns > start_ns else None
     return Absence(
         state=state,
         since=format_instant(since_ns),
         until=None if until_ns == end_ns else format_instant(until_ns),
         span_ns=until_ns - since_ns,
         cause=view.cause if view is not None and state != "up" else None,
-        pos=view.since_pos if view is not None and state == "absent" else stop.entries[-1].position if stop.entries else None,
+        pos=view.since_pos if view is not None and state == "absent" else by,
         by=member.by if member is not None and state == "absent" else None,
         ended_by=back,
         ended_pos=[entry.position for entry in within],
