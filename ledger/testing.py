@@ -14,6 +14,9 @@ and what its observers recorded of it, so that answers can be held against the t
         fault = world.truth.faults[0]
         assert my_detector(entries(world.feeds), fault.wires, fault.until_ns - 1) in {fault.cause, "unknown"}
 
+And a *mesh*: `simulate(seed, views=replay.living.remembered)` lets the cores of live nodes run on a virtual network and clock
+under faults (`MESH_FAULTS`, `Fault`), and gives a `Run`: every machine's record, what does not hold, and ledgers to open.
+
 A script's alphabet is drawn too (swarm testing, Groce et al., ISSTA 2012), so that rare happenings are not always
 drowned by common ones. Needs Hypothesis (the extra `testing`). No clock, no dice but Hypothesis's own.
 """
@@ -28,6 +31,8 @@ from ledger.entry import Entry, Observed
 from ledger.identity import IMPORTED, Feed
 from ledger.instants import effective_instants, may_disown
 from ledger.keeping import keeping, kept
+from ledger.node.simulation import FAULTS as MESH_FAULTS
+from ledger.node.simulation import Fault, Run, simulate
 from ledger.rehearsal import WORDS, Rehearsal, Step
 from ledger.strategies import NAMES, START_NS, events, hostnames, instants, machines, opaques, texts
 from ledger.worlds import FAULTS, Setup, World, play, world
@@ -42,7 +47,10 @@ except ImportError as missing:
 
 __all__ = [
     "FAULTS",
+    "MESH_FAULTS",
+    "Fault",
     "History",
+    "Run",
     "Setup",
     "World",
     "entries",
@@ -59,6 +67,7 @@ __all__ = [
     "play",
     "scripts",
     "setups",
+    "simulate",
     "texts",
     "world",
     "worlds",

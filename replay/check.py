@@ -68,10 +68,13 @@ class Report(msgspec.Struct):
         return not self.problems
 
     def answer(
-        self, invariants: Iterable[receipts.Invariant] = (), findings: Iterable[receipts.Finding] = (), *, ok: bool = True
+        self,
+        invariants: Iterable[receipts.Invariant] = (),
+        findings: Iterable[receipts.RuleBreach] = (),
+        *,
+        ok: bool = True,
     ) -> receipts.Verify:
-        """The answer of `verify`, with what was found of invariants and of rules; `ok`: whether those hold."""
-        broken = list(findings)
+        """The answer of `verify`, with what was found of invariants and rules; `ok`: whether those hold."""
         feeds = {
             name: receipts.FeedCheck(
                 checked.feed.epoch,
@@ -83,7 +86,7 @@ class Report(msgspec.Struct):
             for name, checked in self.feeds.items()
         }
         return receipts.Verify(
-            ok=self.ok and ok and not broken, feeds=feeds, problems=self.problems, invariants=list(invariants), findings=broken
+            ok=self.ok and ok, feeds=feeds, problems=self.problems, invariants=list(invariants), findings=list(findings)
         )
 
 

@@ -20,7 +20,7 @@ from replay.answers_conditions import Absence, Absences, Bisect, Conditions, Lis
 from replay.answers_node import Doctor, Done, Invite, Looked, Node, PeerRow, Status, peers
 from replay.answers_views import Disagreements
 from replay.answers_why import ChainLink, Why
-from replay.listings_verify import VerifyRow, checked, verified
+from replay.listings_verify import VerifyRow, verified, verify_sections
 from replay.receipts import (
     Backup,
     Checkpoint,
@@ -287,7 +287,7 @@ def sections(answer: Struct) -> list[tuple[str | None, type[Struct], Iterable[St
             ("routes", RouteRow, _routes(answer)),
         ]
     if isinstance(answer, Verify):
-        return checked(answer)
+        return verify_sections(answer)
     if isinstance(answer, Disagreements):
         return [(None, DisagreementRow, map(_shortened, _differing(answer)))]
     if isinstance(answer, Conditions):

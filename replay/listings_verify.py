@@ -1,6 +1,9 @@
-"""The rows of `verify`: feeds, problems, invariants and findings, each as a part of one list, and as tables of their own.
+"""What `verify` says as rows: one list for machines, four tables for people.
 
-Made from the answer and from nothing else, as in `listings`. Pure.
+csv and jsonl get one shape whose `part` says what a row is; people get the feeds, then all that is wrong, then the rules of
+operation that were broken, then every invariant with its sentence. A problem that an invariant repeats is told once.
+
+Pure: answers in, rows out.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ from replay.receipts import Verify
 
 
 class VerifyRow(Struct, frozen=True):
-    """`part` feed, with what was found of it; problem, with its place and what it is; invariant, with its verdict;
-    violation, with its place, instant and what it is; or finding, with its rule (`invariant`) and the same.
+    """`part` feed, with what was found of it; problem, with its place and what it is; invariant, with its verdict; violation,
+    with its place, instant and what it is; or finding, a rule of operation (`invariant`) that was broken from `at` to `until`.
     """
 
     part: str
@@ -36,6 +39,17 @@ class VerifyRow(Struct, frozen=True):
     pending: int | None = None
     at: str | None = None
     also: list[str] | None = None
+    until: str | None = None
+
+
+class FindingRow(Struct, frozen=True):
+    """A rule of operation that was broken, as `verify` shows it to people."""
+
+    rule: str
+    since: str
+    until: str | None
+    says: str
+    positions: list[str]
 
 
 class FeedRow(Struct, frozen=True):
@@ -70,18 +84,8 @@ class ViolationRow(Struct, frozen=True):
     also: list[str]
 
 
-class FindingRow(Struct, frozen=True):
-    """A breach of a rule, as `verify` shows it to people."""
-
-    rule: str
-    at: str
-    until: str | None
-    what: str
-    by: list[str]
-
-
 def verified(answer: Verify) -> Iterator[VerifyRow]:
-    """All of it as one list."""
+    """All that `verify` says, one row a thing."""
     for name, feed in answer.feeds.items():
         yield VerifyRow("feed", name, *astuple(feed))
     for problem in answer.problems:
@@ -94,9 +98,11 @@ def verified(answer: Verify) -> Iterator[VerifyRow]:
     for found in answer.invariants:
         for each in found.violations:
             yield VerifyRow("violation", pos=each.pos, what=each.what, invariant=found.name, at=each.at, also=each.also)
-    for finding in answer.findings:
-        pos, also = (finding.positions[0] if finding.positions else None), finding.positions[1:]
-        yield VerifyRow("finding", pos=pos, what=finding.says, invariant=finding.rule, at=finding.since, also=also or None)
+    for breach in answer.findings:
+        yield VerifyRow(
+            "finding", pos=next(iter(breach.positions), None), what=breach.says, invariant=breach.rule, at=breach.since,
+            also=breach.positions[1:], until=breach.until,
+        )  # fmt: skip
 
 
 def _invariants(answer: Verify) -> Iterator[InvariantRow]:
@@ -115,14 +121,17 @@ def _violations(answer: Verify) -> Iterator[ViolationRow]:
                 yield ViolationRow(found.name, each.pos, each.at, each.what, each.also)
 
 
-def checked(answer: Verify) -> list[tuple[str | None, type[Struct], Iterable[Struct]]]:
-    """(title, shape, rows) of each table: what is empty is left out, but for the feeds."""
+def verify_sections(answer: Verify) -> list[tuple[str | None, type[Struct], Iterable[Struct]]]:
+    """(title, shape, rows) of each table that people are shown; those that are empty are left out, but for the feeds."""
     feeds = [FeedRow(name, *astuple(feed)) for name, feed in answer.feeds.items()]
-    findings = [FindingRow(each.rule, each.since, each.until, each.says, each.positions) for each in answer.findings]
     parts: list[tuple[str | None, type[Struct], list[Struct]]] = [
         (None, FeedRow, [*feeds]),
         ("problems and violations", ViolationRow, [*_violations(answer)]),
-        ("findings", FindingRow, [*findings]),
+        (
+            "rules of operation",
+            FindingRow,
+            [FindingRow(each.rule, each.since, each.until, each.says, each.positions) for each in answer.findings],
+        ),
         ("invariants", InvariantRow, [*_invariants(answer)]),
     ]
-    return [(title, shape, rows) for title, shape, rows in parts if rows or title is None]
+    return [part for part in parts if part[2] or part[0] is None]

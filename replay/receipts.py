@@ -65,29 +65,27 @@ class Invariant(Struct, frozen=True):
     violations: list[Violation]
 
 
-class Finding(Struct, frozen=True):
-    """A breach of one of the seed system's rules over the history: which, in a sentence; from when until when (null: it had not
-    ended); whom; and the entries that show it.
-    """
+class RuleBreach(Struct, frozen=True):
+    """A rule of operation that was broken: who, since when, until when (null: it had not ended), and the entries that show it."""
 
     rule: str
     says: str
     subjects: list[str]
     since: Instant
     until: Instant | None
-    positions: list[Pos]
+    positions: list[str]
 
 
 class Verify(Answer, frozen=True, kw_only=True, tag="meshledger.verify/1"):
-    """`verify`: every byte, chain and signature; then the invariants, over the whole history, if they were asked for. `ok`:
-    nothing is wrong and nothing was found.
+    """`verify`: every byte, chain and signature; then the invariants and the rules of operation (`findings`), over the whole
+    history, if they were asked for. `ok`: nothing is wrong and nothing was found.
     """
 
     ok: bool
     feeds: dict[str, FeedCheck]
     problems: list[Problem]
     invariants: list[Invariant]
-    findings: list[Finding]
+    findings: list[RuleBreach]
 
 
 class Taken(Struct, frozen=True):

@@ -20,6 +20,7 @@ from projections.invariants import Structural, shipped
 from projections.monitor import Monitor, Verdict
 from replay import receipts
 from replay.check import Report
+from replay.findings import findings
 from replay.history import History
 from replay.judging import Progress, judge
 from replay.spans import format_instant
@@ -105,6 +106,26 @@ def invariants(verdicts: Iterable[Verdict]) -> list[receipts.Invariant]:
         )
         for verdict in verdicts
     ]  # fmt: skip
+
+
+def breaches(paths: Iterable[str | Path]) -> list[receipts.RuleBreach]:
+    """The rules of operation that were broken (`findings`); none where the ledgers cannot be read as one."""
+    try:
+        with History.open(*paths) as history:
+            found = findings(history)
+    except LedgerError:
+        return []
+    return [
+        receipts.RuleBreach(
+            each.rule,
+            each.says,
+            list(each.subjects),
+            format_instant(each.since_ns),
+            None if each.until_ns is None else format_instant(each.until_ns),
+            list(each.positions),
+        )
+        for each in found
+    ]
 
 
 def broken(answer: receipts.Verify) -> bool:

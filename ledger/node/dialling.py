@@ -30,12 +30,15 @@ def looked_up(core: Core, found: LookedUp) -> None:
         core.tell(kind(found.name, found.direction, found.outcome, found.answers, found.server, found.ttl_s, found.took_us))
 
 
-def dial(core: Core, peer: Peer) -> None:
-    """Begin to dial a peer, unless there is a reason not to."""
+def dial(core: Core, peer: Peer, *, anyway: bool = False) -> None:
+    """Begin to dial a peer, unless there is a reason not to. `anyway`: also one that is believed to be disconnected: it may have
+    been reconnected while the two could not hear of each other.
+    """
     member = core.member(peer.machine)
+    planned = core.snapshot.planned
     if (
         member is None or core.member(core.me) is None or core.state == "stopping" or peer.channel is not None or peer.dialling
-        or {core.me, peer.machine} & core.snapshot.planned
+        or core.me in planned or (peer.machine in planned and not anyway)
     ):  # fmt: skip
         return
     if member.hostname is None or member.host_key is None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ledger.entry import Entry, Observed
-from ledger.events import KeyChanged, NodeStarted, NodeStopped, Reason, VersionChanged
+from ledger.events import KeyChanged, MachineReconnected, NodeStarted, NodeStopped, Reason, VersionChanged
 from ledger.identity import Feed
 from ledger.node import (
     admission,
@@ -124,15 +124,20 @@ class Mesh:
         if any(entry.kind in ACTS for entry in entries):
             core.last = max(core.last, own[-1].index if own else 0)
             core.refresh()
+        # Answers go before the entries themselves: who hears that this machine has left ends the link.
+        for entry in own:
+            self._answer(entry)
         if own:
             replicating.wrote(core, own)
         for entry in own:
-            self._answer(entry)
             if isinstance(entry.event, KeyChanged):
                 core.changed_keys = entry.index
             admitting.stored(core, entry)
         if any(entry.kind in ACTS for entry in entries):
             self.reconcile()
+        if any(isinstance(entry.event, MachineReconnected) and entry.event.machine == core.me for entry in entries):
+            for peer in core.peers.values():
+                dialling.dial(core, peer, anyway=True)
 
     def begun(self, feed: Feed, before: Held) -> None:
         """The daemon opened a new epoch, as it was asked to; `before`: what is held of the one before."""

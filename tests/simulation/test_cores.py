@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from ledger import codec
 from ledger.events import KINDS
 from ledger.identity import Feed
-from ledger.node.simulation import FAULTS, Fault, Run, simulate
+from ledger.node.state import SECOND
+from ledger.testing import MESH_FAULTS as FAULTS
+from ledger.testing import Fault, Run, simulate
 from projections.belief import Belief
 from replay import states
 from replay.check import verify
@@ -130,6 +132,35 @@ def test_every_kind_of_event_of_the_live_node_is_met():
         "note.added",
     }  # fmt: skip
     assert set(KINDS) - set(met) == never
+
+
+def test_two_that_were_disconnected_and_reconnected_apart_meet_again():
+    """Each was reconnected on itself and believes the other still to be disconnected: it is dialled all the same."""
+    run = simulate(2, views=remembered, machines=2, seconds=120, faults=[])
+    alpha, bravo = run.nodes.values()
+    run.command(alpha, "disconnect", "bravo")
+    run.world.run(run.world.now_ns + 300 * SECOND)
+    for node in (alpha, bravo):
+        run.command(node, "disconnect", "alpha")
+    run.world.run(run.world.now_ns + 300 * SECOND)
+    assert all(node.mesh.core.snapshot.planned == {"alpha", "bravo"} for node in (alpha, bravo))
+    run.command(alpha, "reconnect", "alpha")
+    run.command(bravo, "reconnect", "bravo")
+    run.world.run(run.world.now_ns + 300 * SECOND)
+    assert [node.mesh.core.snapshot.planned for node in (alpha, bravo)] == [frozenset(), frozenset()]
+    assert run.unsettled() == []
+
+
+def test_a_machine_that_is_told_to_leave_answers_before_it_is_gone():
+    """`leave bravo`, commanded from alpha, is answered with the entry that says so; then the two that are left are the mesh."""
+    run = simulate(2, views=remembered, machines=3, seconds=120, faults=[])
+    alpha = run.nodes["alpha"]
+    run.command(alpha, "leave", "bravo")
+    run.world.run(run.world.now_ns + 300 * SECOND)
+    assert [(body["ok"], body.get("pos", "").split("#")[0]) for _request, body in alpha.told] == [(True, "bravo")]
+    assert run.nodes["bravo"].mesh is None
+    assert alpha.mesh.core.snapshot.membership.names == ["alpha", "charlie"]
+    assert run.unsettled() == []
 
 
 @pytest.mark.long

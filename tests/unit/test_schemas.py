@@ -152,10 +152,26 @@ SAMPLES: dict[str, mesh.Answer] = {
     "verify": receipts.Verify(
         ok=False,
         feeds={"alpha": receipts.FeedCheck(1, 12, 2, ROOT, "good"), "alpha.2": receipts.FeedCheck(2, 1, 0, None, None)},
-        problems=[receipts.Problem("alpha#7", "altered"), receipts.Problem(None, "a page is missing")],
-        invariants=[],
+        problems=[receipts.Problem("alpha#7", "altered", "A2"), receipts.Problem(None, "a page is missing")],
+        invariants=[
+            receipts.Invariant(
+                "A12",
+                "silence is noticed",
+                "mesh",
+                "violated",
+                "Silence is noticed.",
+                9,
+                1,
+                2,
+                3,
+                [receipts.Violation("alpha#7", "2026-11-22T03:12:07Z", "nothing followed", ["alpha#6"])],
+            ),
+            receipts.Invariant("B1", "a merge is a union", "software", "not covered", "Copies unite.", 0, 0, 1, 0, []),
+        ],
         findings=[
-            receipts.Finding("limit-drops", "It healed late.", ["alpha"], "2026-11-22T03:12:00Z", None, ["alpha#7", "alpha#9"])
+            receipts.RuleBreach(
+                "one-version", "Versions are mixed.", ["alpha"], "2026-11-22T03:12:07Z", None, ["alpha#7", "bravo#9"]
+            ),
         ],
     ),
     "merge": receipts.Merge(**TAKEN),

@@ -11,12 +11,17 @@ from ledger.node.words import Named, Word
 
 NAMED = Named("alpha", 1, "ed25519:" + "A" * 43 + "=")
 PLACE = wire.Place(NAMED, 7)
+NOW_NS = 2_000_000_000 * 10**9
+MONO_US = 10 * 365 * 86_400 * 10**6
+"""Instants as they will be in 2033, and after ten years of uptime."""
 WORD = Word("0" * 64, 7, 1, bytes(32), bytes(32), bytes(64))
 MESSAGES = [
-    wire.Hello(1, "inc", "alpha", NAMED, 7, 3, "1.0", "ccs", "name", "l-1", "a.lab", 2222, (PLACE,), "l-0", WORD, True),
+    wire.Hello(
+        1, "inc", "alpha", NAMED, 7, NOW_NS // 10**6, "1.0", "ccs", "name", "l-1", "a.lab", 2222, (PLACE,), "l-0", WORD, True
+    ),
     wire.Bye("closed", "why", True, "head", PLACE),
-    wire.Ping(3, 5, (PLACE,)),
-    wire.Pong(3, 5, 6, 7, 8, "head"),
+    wire.Ping(3, MONO_US, (PLACE,)),
+    wire.Pong(3, MONO_US, MONO_US, MONO_US, NOW_NS // 10**6, "head"),
     wire.Have((PLACE,)),
     wire.Want(NAMED, Held(1, 7)),
     wire.Push(Run(NAMED, Held(0, 0), (b"x",), (bytes(32),), b"", WORD)),
@@ -24,7 +29,7 @@ MESSAGES = [
     wire.JoinAsk("id", b"p", "inc", "bravo", "b.lab", 22, None, "h", "d", "l", "name", "ssh"),
     wire.JoinGranted(PLACE, (PLACE,)),
     wire.JoinRefused("auth-failed", "the code is wrong"),
-    wire.Command("id", "alpha", "bravo", 5, "{}", b"s", ("alpha",)),
+    wire.Command("id", "alpha", "bravo", NOW_NS, "{}", b"s", ("alpha",)),
     wire.Reply("id", "{}", ("alpha",)),
 ]
 
@@ -74,7 +79,7 @@ def test_what_is_too_long_for_a_frame_is_not_sent():
 def test_what_is_signed_leaves_out_what_changes_on_the_way():
     """A command's signature covers all but itself and the machines visited; a proof covers all but itself."""
     command, ask = MESSAGES[11], MESSAGES[8]
-    passed = wire.Command("id", "alpha", "bravo", 5, "{}", b"other", ("alpha", "charlie"))
+    passed = wire.Command("id", "alpha", "bravo", NOW_NS, "{}", b"other", ("alpha", "charlie"))
     assert wire.commanded(command) == wire.commanded(passed)
     assert wire.commanded(command) != wire.commanded(wire.Command("id", "alpha", "bravo", 6, "{}", b"s", ("alpha",)))
     assert wire.asked(ask) == wire.asked(
