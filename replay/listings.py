@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import astuple, replace
 
 from replay.answers import At, Blame, Blamed, Change, Connstatus, Diff, Instant, Members, Pos, Route, Routes, Stats
-from replay.answers_conditions import Bisect, Conditions, Listed, StretchRow, stretches
+from replay.answers_conditions import Absence, Absences, Bisect, Conditions, Listed, StretchRow, stretches
 from replay.answers_node import Doctor, Done, Invite, Looked, Node, PeerRow, Status, peers
 from replay.answers_views import Disagreements
 from replay.answers_why import ChainLink, Why
@@ -272,6 +272,7 @@ LISTED: Final[dict[type[Struct], tuple[type[Struct], Callable[[Any], Iterable[St
     Status: (PeerRow, peers),
     Doctor: (Looked, lambda answer: answer.checks),
     Bisect: (StretchRow, stretches),
+    Absences: (Absence, lambda answer: answer.stretches),
     Conditions: (Listed, lambda answer: (*answer.conditions, *answer.words)),
 }
 """For each answer the shape of its rows, and how they are made. `sql` is missing: its columns are the query's."""
