@@ -76,21 +76,23 @@ class CrashIsSeen(AcrossFeeds):
     def end(self, horizon: Horizon) -> None:
         """Feeds that end without a word, while others go on: unless those still had answers, so that a log is missing."""
         ends = ends_by_machine(horizon)
+        answered: dict[tuple[str, str], int] = {}
+        last: dict[str, str] = {}
+        for feed, state in horizon.cluster.states.items():
+            if horizon.end_ns[feed] == ends[feed.machine]:
+                last[feed.machine] = feed.at(state.entries)
+            for peer, ping in state.pings.items():
+                pair = feed.machine, peer
+                answered[pair] = max(answered.get(pair, 0), ping.answered_ns)
         for silent, since_ns in ends.items():
-            state = horizon.cluster.speakers.get(silent)
-            if silent not in self.state.running or state is None:
-                continue
-            last = state.feed.at(state.entries)
-            for other in self.state.running:
+            interval_ns = self.pace.interval_ns(since_ns, since_ns)
+            for other in self.state.running if silent in self.state.running else ():
                 if other == silent or ends.get(other, 0) <= since_ns:
                     continue
-                mine = horizon.cluster.speakers.get(other)
-                ping = mine.pings.get(silent) if mine else None
-                interval_ns = self.pace.interval_ns(since_ns, since_ns)
-                if ping is not None and ping.answered_ns > since_ns + interval_ns:
+                if answered.get((other, silent), 0) > since_ns + interval_ns:
                     self.tally.uncovered += 1
-                    continue
-                self._judge(other, silent, since_ns, ends[other], last, pending=True)
+                else:
+                    self._judge(other, silent, since_ns, ends[other], last[silent], pending=True)
         for other in list(self.state.doubts):
             self._settle(other, ends.get(other, 0))
 

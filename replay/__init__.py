@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from replay.absences import absences
     from replay.blame import blame
     from replay.check import verify
     from replay.diff import diff
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "History": "history",
+    "absences": "absences",
     "Union": "union",
     "backup": "export",
     "bisect": "judged",
@@ -48,7 +50,7 @@ _ROOMS = {
 }
 
 __all__ = [
-    "History", "Union", "backup", "bisect", "blame", "conditions", "diff", "disagreements", "export", "findings",
+    "History", "Union", "absences", "backup", "bisect", "blame", "conditions", "diff", "disagreements", "export", "findings",
     "first_violation", "intervals", "judge", "merge", "parse_moment", "stats", "verify", "why",
 ]  # fmt: skip
 

@@ -97,3 +97,41 @@ def stretches(answer: Bisect) -> Iterator[StretchRow]:
         more = [f"and {rest}{' or more' if each.more else ''} others"] if rest > 0 else []
         witness = "; ".join([*told[:WITNESSES_LISTED], *more]) or None
         yield StretchRow(each.verdict, each.since, each.until, each.span_ns, each.pos, each.kind, witness)
+
+
+Standing = Literal["up", "silent", "unknown", "planned", "absent"]
+
+
+class Absence(Struct, frozen=True):
+    """[since, until) of what a machine was. `cause`: why it was not up; `pos`: the entry at which it became so, null if time
+    passed; `by`: of an absence, who removed it. `ended_by`: what ended it, an `operator` (acts about the machine, at
+    `ended_pos`) or `itself`; null while it lasts, and of `up`.
+    """
+
+    state: Standing
+    since: Instant
+    until: Instant | None
+    span_ns: Count
+    cause: str | None
+    pos: Pos | None
+    by: str | None
+    ended_by: Literal["itself", "operator"] | None
+    ended_pos: list[Pos]
+
+
+class Absences(Answer, frozen=True, kw_only=True, tag="meshledger.absences/1"):
+    """`stats -m`: how often a machine left, fell silent and was disconnected on purpose within [since, until), and each time in
+    full. `times_ns` add up to the window. `flapping`: it fell silent more than `flaps_max` times within `flap_window_ms`.
+    """
+
+    machine: str
+    since: Instant
+    until: Instant
+    left: Count
+    silent: Count
+    planned: Count
+    times_ns: dict[Standing, Count]
+    flaps_max: Count
+    flap_window_ms: Count
+    flapping: bool
+    stretches: list[Absence]

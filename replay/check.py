@@ -67,8 +67,11 @@ class Report(msgspec.Struct):
         """Whether nothing at all is wrong."""
         return not self.problems
 
-    def answer(self, invariants: Iterable[receipts.Invariant] = (), *, ok: bool = True) -> receipts.Verify:
-        """The answer of `verify`, with what was found of invariants; `ok`: whether those hold."""
+    def answer(
+        self, invariants: Iterable[receipts.Invariant] = (), findings: Iterable[receipts.Finding] = (), *, ok: bool = True
+    ) -> receipts.Verify:
+        """The answer of `verify`, with what was found of invariants and of rules; `ok`: whether those hold."""
+        broken = list(findings)
         feeds = {
             name: receipts.FeedCheck(
                 checked.feed.epoch,
@@ -79,7 +82,9 @@ class Report(msgspec.Struct):
             )
             for name, checked in self.feeds.items()
         }
-        return receipts.Verify(ok=self.ok and ok, feeds=feeds, problems=self.problems, invariants=list(invariants))
+        return receipts.Verify(
+            ok=self.ok and ok and not broken, feeds=feeds, problems=self.problems, invariants=list(invariants), findings=broken
+        )
 
 
 def verify(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import click
 
+from ledger.errors import Refused
 from replay import headlines
 from replay.asked import Asked
 from replay.commands_moments import coverage, state
@@ -73,10 +74,13 @@ def blame_(asked: Asked, /, *, cell: str, time: str, observer: str | None, ledge
 @click.command("stats", cls=Command)
 @click.option("-S", "--since", metavar="TIME", help="From this moment on; else from the first entry.")
 @click.option("-U", "--until", metavar="TIME", help="Before this moment; else until the first full second after the last entry.")
+@click.option("-m", "--machine", metavar="MACHINE", help="The four questions of one machine, instead of the times of pairs.")
 @click.option("--of", metavar="CELL", help="Only the pairs of a machine, only a pair, or only a link and its pair.")
 @ledgers_argument()
 @click.pass_obj
-def stats_(asked: Asked, /, *, since: str | None, until: str | None, of: str | None, ledgers: tuple[str, ...]) -> int:
+def stats_(
+    asked: Asked, /, *, since: str | None, until: str | None, machine: str | None, of: str | None, ledgers: tuple[str, ...]
+) -> int:
     """How long each pair was in each of its seven states, how often it ceased to be up, and what pinging it came to.
 
     The times of a pair add up to the window, exactly. Results count where a link stood; quantiles are by nearest rank.
@@ -84,7 +88,11 @@ def stats_(asked: Asked, /, *, since: str | None, until: str | None, of: str | N
     For example:
       meshledger stats -L seattle.ledger -o csv -O stats.csv
       meshledger stats --since '2026-11-22 03:00' --until '2026-11-22 04:00' --of alpha=charlie -L incident.ledger
+      meshledger stats -m charlie -L incident.ledger
+
+    With -m: how often the machine left or fell silent, how long each time, back by itself or by whom, and why.
     """
+    from replay.absences import absences
     from replay.cells import parse_cell
     from replay.stats import stats
 
@@ -92,6 +100,15 @@ def stats_(asked: Asked, /, *, since: str | None, until: str | None, of: str | N
         within = asked.range(history, since, until)
         start_ns = history.start_ns() if within.since_ns is None else within.since_ns
         end_ns = (history.end_ns() // SECOND_NS + 1) * SECOND_NS if within.until_ns is None else within.until_ns
+        if machine is not None:
+            if of is not None:
+                raise Refused("-m and --of exclude each other", hint="--of a machine gives the times of its pairs")
+            told = absences(history, machine, start_ns, end_ns, progress=asked.progress("stats", "moments"))
+            times = f"left {told.left}, silent {told.silent}, disconnected on purpose {told.planned} times"
+            asked.answer(
+                told, above=[headlines.lasting(start_ns, end_ns), f"{machine}: {times}{', flapping' * told.flapping}", ""]
+            )
+            return asked.judged(history)
         cell = None if of is None else parse_cell(of)
         found = stats(history, start_ns, end_ns, cell, progress=asked.progress("stats", "feeds"))
         asked.answer(found, above=[headlines.lasting(start_ns, end_ns)])

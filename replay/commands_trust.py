@@ -21,7 +21,10 @@ from replay.exits import CONTRADICTED
 from replay.options import Command, ledgers_argument
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ledger.keys import LedgerKey
+    from replay.receipts import Finding
 
 _KEY = click.option("--key", metavar="KEYFILE", help="The key that signs, as keygen made it.")
 
@@ -43,7 +46,8 @@ def verify_(
     bytes_only: bool,
     ledgers: tuple[str, ...],
 ) -> int:
-    """Check every byte of every ledger (records, chains, roots, signatures, forks), then every invariant over all entries.
+    """Check every byte of every ledger (records, chains, roots, signatures, forks), then every invariant over all entries, then
+    the rules of the seed system over the whole history: what breaks one is a finding, and cites its entries.
 
     Exit code 4 if a ledger or this program is wrong: any problem, or an invariant of class log or software that is
     violated. Exit code 1 if only the mesh, or what the log covers of it, shows faults. A verdict is holds, violated, pending (the
@@ -75,7 +79,8 @@ def verify_(
     report = verify(paths, checkpoints=kept, keys=verifiers, progress=asked.progress("verify", "feeds"))
     found = verdicts.judged(paths, report, chosen, progress=asked.progress("invariants", "entries")) if chosen else []
     failed = [verdict for verdict in found if verdict.outcome == "violated"]
-    answer = report.answer(verdicts.invariants(found), ok=not failed)
+    breaches = _findings(paths) if chosen and not only and report.ok else []
+    answer = report.answer(verdicts.invariants(found), breaches, ok=not failed)
     entries = sum(feed.entries for feed in answer.feeds.values())
     records = sum(feed.records for feed in answer.feeds.values())
     wrong = headlines.counted(len(answer.problems), "problem") if answer.problems else "nothing wrong"
@@ -84,7 +89,8 @@ def verify_(
     if found:
         held = Counter(verdict.outcome for verdict in found)
         told = ", ".join(f"{held[outcome]} {outcome}" for outcome in get_args(Outcome) if held[outcome])
-        lines.append(f"{headlines.counted(len(found), 'invariant')}: {told}")
+        rules = f"; {headlines.counted(len(breaches), 'finding')}" if breaches else ""
+        lines.append(f"{headlines.counted(len(found), 'invariant')}: {told}{rules}")
     asked.answer(answer, below=lines)
     if report.quarantined:
         asked.say(f"{headlines.counted(report.quarantined, 'line')} that imports refused in quarantine, outside the log")
@@ -93,6 +99,23 @@ def verify_(
     if verdicts.broken(answer):
         return CONTRADICTED
     return 0 if answer.ok else 1
+
+
+def _findings(paths: Sequence[Path]) -> list[Finding]:
+    """The breaches of the seed system's rules over what these ledgers hold."""
+    from replay.findings import findings
+    from replay.history import History
+    from replay.receipts import Finding
+    from replay.spans import format_instant
+
+    with History.open(*paths) as history:
+        return [
+            Finding(
+                each.rule, each.says, list(each.subjects), format_instant(each.since_ns),
+                None if each.until_ns is None else format_instant(each.until_ns), list(each.positions),
+            )
+            for each in findings(history)
+        ]  # fmt: skip
 
 
 def _text(name: str) -> str:

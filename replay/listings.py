@@ -16,10 +16,11 @@ from msgspec import Struct, field
 from msgspec.structs import astuple, replace
 
 from replay.answers import At, Blame, Blamed, Change, Connstatus, Diff, Instant, Members, Pos, Route, Routes, Stats
-from replay.answers_conditions import Bisect, Conditions, Listed, StretchRow, stretches
+from replay.answers_conditions import Absence, Absences, Bisect, Conditions, Listed, StretchRow, stretches
 from replay.answers_node import Doctor, Done, Invite, Looked, Node, PeerRow, Status, peers
 from replay.answers_views import Disagreements
 from replay.answers_why import ChainLink, Why
+from replay.listings_verify import VerifyRow, checked, verified
 from replay.receipts import (
     Backup,
     Checkpoint,
@@ -110,63 +111,6 @@ class StatsRow(Struct, frozen=True):
     rtt_p50_us: int | None = None
     rtt_p99_us: int | None = None
     rtt_max_us: int | None = None
-
-
-class VerifyRow(Struct, frozen=True):
-    """`part` feed, with what was found of it; problem, with its place and what it is; invariant, with its verdict; or
-    violation, with its place, instant and what it is.
-    """
-
-    part: str
-    feed: str | None = None
-    epoch: int | None = None
-    entries: int | None = None
-    records: int | None = None
-    root: str | None = None
-    signature: str | None = None
-    pos: str | None = None
-    what: str | None = None
-    invariant: str | None = None
-    severity: str | None = None
-    verdict: str | None = None
-    judged: int | None = None
-    violated: int | None = None
-    uncovered: int | None = None
-    pending: int | None = None
-    at: str | None = None
-    also: list[str] | None = None
-
-
-class FeedRow(Struct, frozen=True):
-    """A feed, as `verify` shows it to people."""
-
-    feed: str
-    epoch: int
-    entries: int
-    records: int
-    root: str | None
-    signature: str | None
-
-
-class InvariantRow(Struct, frozen=True):
-    """An invariant, as `verify` shows it to people: `tests` that it was put to, how many it failed."""
-
-    invariant: str
-    severity: str
-    verdict: str
-    tests: int
-    failed: int
-    says: str
-
-
-class ViolationRow(Struct, frozen=True):
-    """A violation or a problem, as `verify` shows it to people."""
-
-    invariant: str | None
-    pos: str | None
-    at: str | None
-    what: str
-    also: list[str]
 
 
 class DisagreementRow(Struct, frozen=True):
@@ -280,37 +224,6 @@ def _shortened(row: DisagreementRow) -> DisagreementRow:
     return replace(row, observers=" ".join([*names[: SHOWN - 1], rest]), by=" ".join([*by[: SHOWN - 1], rest]))
 
 
-def _verified(answer: Verify) -> Iterator[VerifyRow]:
-    for name, feed in answer.feeds.items():
-        yield VerifyRow("feed", name, *astuple(feed))
-    for problem in answer.problems:
-        yield VerifyRow("problem", pos=problem.pos, what=problem.what, invariant=problem.invariant)
-    for found in answer.invariants:
-        yield VerifyRow(
-            "invariant", what=found.says, invariant=found.name, severity=found.severity, verdict=found.verdict,
-            judged=found.judged, violated=found.violated, uncovered=found.uncovered, pending=found.pending,
-        )  # fmt: skip
-    for found in answer.invariants:
-        for each in found.violations:
-            yield VerifyRow("violation", pos=each.pos, what=each.what, invariant=found.name, at=each.at, also=each.also)
-
-
-def _invariants(answer: Verify) -> Iterator[InvariantRow]:
-    for found in answer.invariants:
-        yield InvariantRow(found.name, found.severity, found.verdict, found.judged, found.violated, found.says)
-
-
-def _violations(answer: Verify) -> Iterator[ViolationRow]:
-    """Problems, then what invariants found that is no problem already."""
-    for problem in answer.problems:
-        yield ViolationRow(problem.invariant, problem.pos, None, problem.what, [])
-    told = {(problem.invariant, problem.what) for problem in answer.problems}
-    for found in answer.invariants:
-        for each in found.violations:
-            if (found.name, each.what) not in told:
-                yield ViolationRow(found.name, each.pos, each.at, each.what, each.also)
-
-
 def _taken(answer: Merge | Import) -> Iterator[TakenRow]:
     for name, taken in answer.feeds.items():
         yield TakenRow("feed", name, *astuple(taken))
@@ -338,7 +251,7 @@ LISTED: Final[dict[type[Struct], tuple[type[Struct], Callable[[Any], Iterable[St
     Why: (ChainLink, lambda answer: answer.chain),
     Stats: (StatsRow, _stats),
     Disagreements: (DisagreementRow, _differing),
-    Verify: (VerifyRow, _verified),
+    Verify: (VerifyRow, verified),
     Merge: (TakenRow, _taken),
     Import: (TakenRow, _taken),
     Log: (LogRow, lambda answer: answer.entries),
@@ -359,6 +272,7 @@ LISTED: Final[dict[type[Struct], tuple[type[Struct], Callable[[Any], Iterable[St
     Status: (PeerRow, peers),
     Doctor: (Looked, lambda answer: answer.checks),
     Bisect: (StretchRow, stretches),
+    Absences: (Absence, lambda answer: answer.stretches),
     Conditions: (Listed, lambda answer: (*answer.conditions, *answer.words)),
 }
 """For each answer the shape of its rows, and how they are made. `sql` is missing: its columns are the query's."""
@@ -373,13 +287,7 @@ def sections(answer: Struct) -> list[tuple[str | None, type[Struct], Iterable[St
             ("routes", RouteRow, _routes(answer)),
         ]
     if isinstance(answer, Verify):
-        feeds = [FeedRow(name, *astuple(feed)) for name, feed in answer.feeds.items()]
-        parts: list[tuple[str | None, type[Struct], list[Struct]]] = [
-            (None, FeedRow, [*feeds]),
-            ("problems and violations", ViolationRow, [*_violations(answer)]),
-            ("invariants", InvariantRow, [*_invariants(answer)]),
-        ]
-        return [part for part in parts if part[2] or part[0] is None]
+        return checked(answer)
     if isinstance(answer, Disagreements):
         return [(None, DisagreementRow, map(_shortened, _differing(answer)))]
     if isinstance(answer, Conditions):

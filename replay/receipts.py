@@ -65,6 +65,19 @@ class Invariant(Struct, frozen=True):
     violations: list[Violation]
 
 
+class Finding(Struct, frozen=True):
+    """A breach of one of the seed system's rules over the history: which, in a sentence; from when until when (null: it had not
+    ended); whom; and the entries that show it.
+    """
+
+    rule: str
+    says: str
+    subjects: list[str]
+    since: Instant
+    until: Instant | None
+    positions: list[Pos]
+
+
 class Verify(Answer, frozen=True, kw_only=True, tag="meshledger.verify/1"):
     """`verify`: every byte, chain and signature; then the invariants, over the whole history, if they were asked for. `ok`:
     nothing is wrong and nothing was found.
@@ -74,6 +87,7 @@ class Verify(Answer, frozen=True, kw_only=True, tag="meshledger.verify/1"):
     feeds: dict[str, FeedCheck]
     problems: list[Problem]
     invariants: list[Invariant]
+    findings: list[Finding]
 
 
 class Taken(Struct, frozen=True):

@@ -15,7 +15,7 @@ import msgspec
 
 from ledger.errors import Refused
 from replay.answers import Answer, At, Blame, Connstatus, Diff, Members, Routes, Stats
-from replay.answers_conditions import Bisect, Conditions
+from replay.answers_conditions import Absences, Bisect, Conditions
 from replay.answers_node import Doctor, Done, Invite, Node, Status
 from replay.answers_views import Disagreements
 from replay.answers_why import Why
@@ -43,7 +43,8 @@ from replay.text import shorten
 ANSWERS: Final[dict[str, type[Answer]]] = {
     answer.__name__.lower(): answer
     for answer in (
-        At, Members, Connstatus, Routes, Diff, Blame, Why, Stats, Bisect, Conditions, Disagreements, Verify, Merge, Import, Log,
+        At, Members, Connstatus, Routes, Diff, Blame, Why, Stats, Bisect, Conditions, Absences, Disagreements,
+        Verify, Merge, Import, Log,
         Show, Tail, Export, Backup, Checkpoint, Prove, Keygen, Note, Sql, Version, Demo, Error, Node, Invite, Done, Status,
         Doctor,
     )

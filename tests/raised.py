@@ -18,9 +18,9 @@ from ledger.node.config import Config, NodeDir
 from ledger.node.control import SOCKET, ask
 from ledger.node.founding import found
 from ledger.node.replicas import Held, run_after, speak, take_run
+from ledger.node.simulation import NAMES
 from ledger.store import Ledger
 
-NAMES = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot")
 PROGRAM = """
 import asyncio, json, sys
 from ledger.node.config import NodeDir

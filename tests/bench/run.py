@@ -4,6 +4,7 @@ A million generated events by default, 20 thousand with --quick (within a minute
 of Seattle beside it for bytes. Contestants known to be slow get 300 thousand at most, and are marked *scaled*. Each
 task runs in a process of its own, repetitions interleaved, medians told; a peer's append is the best of three batch sizes.
 A wrong answer of anybody ends the run with exit code 1; who breaks is listed as absent, with exit code 1 at the end.
+`--only live` measures the live mesh, links and clusters of processes, which takes minutes and is no part of the default run.
 Ratios say how many times better ours is: quote these, not the absolutes. With --json one object a line.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from bench.live import Live  # noqa: E402
 from bench.measures import MEASURES, SCALES, Line, Run, Wrong  # noqa: E402 - the path must stand first
 from bench.peers.contestant import Absent  # noqa: E402
 from bench.roster import ROSTER, contestant  # noqa: E402
@@ -92,7 +94,7 @@ def main() -> int:
     size.add_argument("--quick", action="store_const", dest="scale", const="quick", help="20 thousand events, within a minute")
     size.add_argument("--full", action="store_const", dest="scale", const="full", help="10 million events")
     parser.add_argument("--json", action="store_true", help="one object a line on stdout instead of the table")
-    parser.add_argument("--only", action="append", choices=MEASURES, help="only this measure (may be repeated)")
+    parser.add_argument("--only", action="append", choices=(*MEASURES, "live"), help="only this measure (may be repeated)")
     parser.add_argument("--folder", type=Path, help="where the stores are made (default: a temporary folder)")
     given = parser.parse_args()
     began = time.monotonic()
@@ -106,6 +108,8 @@ def main() -> int:
             for measure in MEASURES:
                 if not given.only or measure in given.only:
                     getattr(run, measure)()
+            if "live" in (given.only or ()):
+                Live(run, given.scale or "default").rows()
         except Wrong as wrong:
             print(f"WRONG: {wrong}", file=sys.stderr)
             return 1

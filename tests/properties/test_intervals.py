@@ -17,8 +17,10 @@ from ledger.testing import History, histories
 from projections.cluster import Cluster
 from projections.conditions import CONDITIONS, Condition
 from projections.expression import expression
+from replay.absences import absences
 from replay.history import History as Opened
 from replay.intervals import Stretch, first_violation, intervals
+from replay.moments import Anchors, parse_moment
 from replay.turns import turns
 from replay.walk import Walk
 
@@ -46,6 +48,10 @@ def edges(model: Model, history: History, since_ns: int, until_ns: int) -> list[
     spans_ns = [0] + [n for ms in intervals_ms for n in (ms * 2_500_000, ms * 4_000_000 + 1)]
     found = {at_ns + span_ns + step for at_ns in model.instants() for span_ns in spans_ns for step in (-1, 0, 1)}
     return sorted(at_ns for at_ns in {since_ns, *found} if since_ns <= at_ns < until_ns)
+
+
+def parse(text: str) -> int:
+    return parse_moment(text, Anchors()).at_ns
 
 
 def window(model: Model, since: float, until: float) -> tuple[int, int]:
@@ -187,3 +193,26 @@ def test_the_entry_named_is_the_one_after_which_it_was_so(history: History, seal
                 cluster = cluster.evolve(entry)
                 assert condition.at(cluster).holds != stretch.holds or entry is applied[0]
             assert condition.at(cluster.evolve(stretch.by)).holds == stretch.holds
+
+
+@FEW
+@given(histories(size_max=25), SEALS, PARTS, PARTS)
+def test_the_times_of_a_machine_are_what_the_model_says(history: History, seals: list[int], since: float, until: float) -> None:
+    """Away, silent, planned, unknown or up at every instant, against the naive model; the times add up to the window."""
+    history = keepable(history)
+    model = model_of(history)
+    since_ns, until_ns = window(model, since, until)
+    at = edges(model, history, since_ns, until_ns)
+    with on_disk(history, seals) as opened:
+        names = list(opened.at(opened.end_ns()).machines)
+        answers = {name: absences(opened, name, since_ns, until_ns) for name in names}
+    for name, found in answers.items():
+        assert sum(found.times_ns.values()) == until_ns - since_ns
+        starts = [parse(each.since) for each in found.stretches]
+        for at_ns in at:
+            moment = model.moment(at_ns)
+            state = "absent"
+            if name in moment.members:
+                talks = {True: "up", False: "silent", None: "unknown"}[moment.communicating(name)]
+                state = "planned" if moment.is_planned(name) else talks
+            assert found.stretches[bisect_right(starts, at_ns) - 1].state == state, (name, rfc3339(at_ns))

@@ -34,6 +34,7 @@ SPOKEN = {
     "stats": ["stats", "told"],
     "bisect": ["bisect", "full-mesh", "told"],
     "conditions": ["bisect", "--list"],
+    "absences": ["stats", "-m", "charlie", "told"],
     "disagreements": ["disagreements", "--least", "10s", "told"],
     "log": ["log", "-k", "link", "told"],
     "show": ["show", "alpha#12", "charlie#1", "told"],

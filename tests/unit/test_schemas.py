@@ -131,6 +131,21 @@ SAMPLES: dict[str, mesh.Answer] = {
             judged.Stretch("not covered", "2026-11-22T03:12:01Z", None, 5, None, None, None, witnesses=[], more=False),
         ],
     ),
+    "absences": judged.Absences(
+        machine="charlie",
+        **WINDOW,
+        left=1,
+        silent=0,
+        planned=0,
+        times_ns={"up": 3_599_000_000_000, "absent": 1_000_000_000},
+        flaps_max=6,
+        flap_window_ms=3_600_000,
+        flapping=False,
+        stretches=[
+            judged.Absence("absent", WINDOW["since"], WINDOW["until"], 5, "left", "alpha#7", "alpha", "operator", ["bravo#9"]),
+            judged.Absence("up", WINDOW["since"], None, 5, None, None, None, None, []),
+        ],
+    ),
     "conditions": judged.Conditions(
         conditions=[judged.Listed("full-mesh", "Every pair of members is up.")], words=[judged.Listed("members", "how many")]
     ),
@@ -139,6 +154,9 @@ SAMPLES: dict[str, mesh.Answer] = {
         feeds={"alpha": receipts.FeedCheck(1, 12, 2, ROOT, "good"), "alpha.2": receipts.FeedCheck(2, 1, 0, None, None)},
         problems=[receipts.Problem("alpha#7", "altered"), receipts.Problem(None, "a page is missing")],
         invariants=[],
+        findings=[
+            receipts.Finding("limit-drops", "It healed late.", ["alpha"], "2026-11-22T03:12:00Z", None, ["alpha#7", "alpha#9"])
+        ],
     ),
     "merge": receipts.Merge(**TAKEN),
     "import": receipts.Import(**TAKEN),

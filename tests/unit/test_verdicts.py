@@ -187,3 +187,15 @@ def test_a_guest_at_fault_is_told_as_such(guest, function: str, said: str) -> No
     guest(function)
     with pytest.raises(Refused, match=said):
         verdicts.monitors()
+
+
+def test_rules_of_operation_are_findings(tmp_path: Path) -> None:
+    """A rule that was broken is told with its entries and makes the code 1, as any finding does; `--only` leaves rules out."""
+    joined = [ev.MachineJoined("charlie", "one.example"), ev.MachineJoined("delta", "one.example")]
+    path = told(tmp_path / "a.ledger", [*joined, ev.NoteAdded("and so it stayed")])
+    done = call("verify", path, "-o", "json")
+    breach = json.loads(done.out)["findings"][0]
+    assert (done.code, breach["rule"], breach["until"]) == (1, "unique-hostnames", None)
+    assert "alpha#6" in breach["positions"]
+    assert "; 1 finding" in call("verify", path).out
+    assert call("verify", path, "--only", "A1").code == 0
