@@ -175,7 +175,7 @@ def test_in_every_world_with_one_fault_it_is_named(world: World, draw: int) -> N
     with on_disk(world.feeds) as opened:
         for fault in faults:
             wire = fault.wires[draw % len(fault.wires)]
-            # In the later half of the fault: a wrong name is needed only at the next dial, and until then the log cannot know of it.
+            # In the later half of the fault: a wrong name is needed only at the next dial; until then no log can know of it.
             since_ns = (fault.since_ns + fault.until_ns) // 2
             answer = why(opened, *wire, since_ns + (fault.until_ns - since_ns) * (draw % 997) // 997)
             named = answer.cause in {other.cause for other in faults if wire in other.wires}
