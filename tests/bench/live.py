@@ -30,6 +30,7 @@ class Live:
         self.meshes()
         self.pings()
         self.blows()
+        self.news()
         self.simulation()
 
     def asked(self, people: tuple[str, ...], measure: str, right: Any, task: str, **told: Any) -> dict[str, list[dict[str, Any]]]:
@@ -57,7 +58,7 @@ class Live:
         values = {who: statistics.median(one[part] for one in some) * factor for who, some in found.items()}
         ours, theirs = values.get("ours"), values.get(peer)
         ratio = theirs / ours if ours and theirs is not None else None
-        name = {"asyncssh": "asyncssh, defaults", "serf": "serf, lan profile"}.get(peer, "")
+        name = {"asyncssh": "asyncssh, defaults", "openssh": "OpenSSH", "serf": "serf, lan profile"}.get(peer, "")
         self.run.lines.append(Line(measure, ours, theirs, name, ratio, unit, **more))
 
     def meshes(self) -> None:
@@ -66,19 +67,25 @@ class Live:
         for machines in MESHES[self.scale]:
             links = machines * (machines - 1) // 2
             measure = f"full mesh of {machines} formed"
-            found = self.asked(("ours", "asyncssh"), measure, links, "formed", machines=machines)
+            # An sshd a machine and an ssh a pair: forty of them would be 1,560 processes, which tell no more than twenty.
+            people = ("ours", "asyncssh", "openssh") if machines <= 20 else ("ours", "asyncssh")
+            found = self.asked(people, measure, links, "formed", machines=machines)
             goal = "≥ 1.3×" if machines == 20 else ""
             self.tell(measure, found, "seconds", "ms", "asyncssh", factor=1000, goal=goal, note=f"{links} links, one process")
-        self.tell(
-            "memory of an idle link, both ends", found, "kib", "KiB", "asyncssh", note=f"of {MESHES[self.scale][-1]} machines"
-        )
+            if "openssh" in people:
+                self.tell(measure, found, "seconds", "ms", "openssh", factor=1000, note=f"{links} links, its own processes")
+            memory, note = "memory of an idle link, both ends", f"of {machines} machines"
+            self.tell(memory, found, "kib", "KiB", "asyncssh", note=note)
+            if "openssh" in people:
+                self.tell(memory, found, "kib", "KiB", "openssh", note=note)
 
     def pings(self) -> None:
         """A round trip of 64 bytes over one link."""
         count = PINGS[self.scale]
-        found = self.asked(("ours", "asyncssh"), "pings", count, "pinged", pings=count)
-        self.tell("processor time of a ping, both ends", found, "cpu_us", "µs", "asyncssh", note=f"{count:,} over one link")
-        self.tell("round trip of a ping, half of them", found, "p50_us", "µs", "asyncssh")
+        found = self.asked(("ours", "asyncssh", "openssh"), "pings", count, "pinged", pings=count)
+        for peer in ("asyncssh", "openssh"):
+            self.tell("processor time of a ping, both ends", found, "cpu_us", "µs", peer, note=f"{count:,} over one link")
+            self.tell("round trip of a ping, half of them", found, "p50_us", "µs", peer)
 
     def blows(self) -> None:
         """A member killed, back, and silent, in clusters of processes."""
@@ -96,6 +103,17 @@ class Live:
             alarms, pings = (sum(one[part] for one in found["ours"]) for part in ("alarms", "pings"))
             note = f"{machines} processes; {alarms} false alarms in {pings:,} pings"
             self.tell("processor time of a ping, all of a node", found, "node_cpu_us", "µs", "", note=note)
+
+    def news(self) -> None:
+        """What a machine records reaches all, also the one that it has no link to."""
+        folder = str(self.run.folder / "news")
+        found = self.asked(("ours",), "an entry reaches all", None, "news", folder=folder, machines=5)
+        note = "5 processes; the origin and one of them never linked"
+        for part, measure in (
+            ("every_p50", "an entry reaches all, half of them"),
+            ("every_max", "an entry reaches all, the slowest"),
+        ):
+            self.tell(measure, found, part, "ms", "", factor=1000, note=note)
 
     def simulation(self) -> None:
         """Simulated days of a machine in a second."""

@@ -1,4 +1,4 @@
-"""Meshes of SSH links in one process: ours, and plain asyncssh with its defaults, doing the same things over loopback.
+"""Meshes of SSH links: ours and plain asyncssh with its defaults in one process, OpenSSH's own programs in theirs, over loopback.
 
 A `Mesh` has so many listeners and n(n-1)/2 connections, all begun at once, one session in each. Both sides prove Ed25519 keys
 of their own and each host key is checked; ours has its lean algorithms, callbacks and counting door, the peer what the
@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import asyncssh
+from bench.peers import openssh_mesh
 
 from ledger.node import ccs
 from ledger.node.links import Limits, Link
@@ -184,6 +186,15 @@ def formed(who: str, machines: int) -> dict[str, Any]:
     nobody pays for what is loaded late.
     """
 
+    async def opened() -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            async with openssh_mesh.raised(machines, Path(folder)) as mesh:
+                before = openssh_mesh.share_kib(mesh.processes())
+                took = await mesh.form()
+                await asyncio.sleep(0.5)
+                held = openssh_mesh.share_kib(mesh.processes()) - before
+                return {"seconds": took, "kib": held / len(mesh.pairs), "answer": len(mesh.ends)}
+
     async def measured() -> dict[str, Any]:
         first = KINDS[who](2)
         await first.form()
@@ -196,11 +207,25 @@ def formed(who: str, machines: int) -> dict[str, Any]:
         await asyncio.sleep(0.5)
         return {"seconds": took, "kib": (resident_kib() - before) / len(mesh.pairs), "answer": mesh.accepted}
 
-    return asyncio.run(measured())
+    return asyncio.run(opened() if who == "openssh" else measured())
 
 
 def pinged(who: str, pings: int) -> dict[str, Any]:
     """Processor time of a round trip, both ends, in microseconds, and how long it took at half; one link, one at a time."""
+
+    async def opened() -> dict[str, Any]:
+        took, answered = [], 0
+        with tempfile.TemporaryDirectory() as folder:
+            async with openssh_mesh.raised(2, Path(folder)) as mesh:
+                await mesh.form()
+                processes = mesh.processes()
+                used = openssh_mesh.used_s(processes)
+                for _ in range(pings):
+                    began = time.perf_counter()
+                    answered += await mesh.echo(mesh.ends[0], PAYLOAD) == PAYLOAD
+                    took.append(time.perf_counter() - began)
+                used = openssh_mesh.used_s(processes) - used
+        return {"cpu_us": used / pings * 1e6, "p50_us": statistics.median(took) * 1e6, "answer": answered}
 
     async def measured() -> dict[str, Any]:
         mesh = KINDS[who](2)
@@ -221,7 +246,7 @@ def pinged(who: str, pings: int) -> dict[str, Any]:
         used = time.process_time() - used
         return {"cpu_us": used / pings * 1e6, "p50_us": statistics.median(took[200:]) * 1e6, "answer": answered - 200}
 
-    return asyncio.run(measured())
+    return asyncio.run(opened() if who == "openssh" else measured())
 
 
 def simulated(machines: int, hours: int) -> dict[str, Any]:
