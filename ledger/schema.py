@@ -45,7 +45,8 @@ create table record (
   id integer primary key, feed integer not null references feed(id), n integer not null, first integer not null,
   last integer not null, pings integer not null, lost integer not null, low_ns integer not null,
   high_ns integer not null, before_ns integer, peak_ns integer not null, steady integer not null,
-  origin_ns integer not null, prior blob not null, leaf blob not null, sum blob not null, body blob not null);
+  origin_ns integer not null, prior blob not null, leaf blob not null, closed blob not null, directory blob not null,
+  sum blob not null, body blob not null);
 create unique index record_number on record (feed, n);
 create index record_peak on record (feed, peak_ns);
 create index control_rare on control (feed, idx, kind) where kind < 'link.' or kind > 'link/';
