@@ -74,7 +74,7 @@ class Ledger:
     def open(cls, path: str | Path, *, write: bool = False) -> Self:
         """Open a ledger: to read, touching nothing, or to write, as its one writer.
 
-        Raises NotALedger, Newer, Damaged, Locked or Unwritable.
+        Raises NotALedger, Newer, Older, Damaged, Locked or Unwritable.
         """
         return cls(Writing(path, create=False) if write else Reading(path))
 
