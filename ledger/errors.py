@@ -93,6 +93,12 @@ class Newer(LedgerError):
     exit_code = 2
 
 
+class Older(LedgerError):
+    """The ledger was written before the first release, in a layout that was given up."""
+
+    exit_code = 2
+
+
 class Locked(LedgerError):
     """Another process writes this ledger; one file has one writer."""
 

@@ -66,6 +66,7 @@ class FeedReader(RowReader):
     def open_stored(self) -> tuple[Head, list[Observed]]:
         """The head and the open entries as they are stored, as of one moment: a seal in between would take rows away."""
         while True:
+            self._version(anew=True)
             head = self.head()
             by_index: dict[int, Observed] = {}
             for first, last, low, high, lost, body, stored in list(
@@ -81,6 +82,7 @@ class FeedReader(RowReader):
             for found in self._rows(query, (self.row, head.sealed + 1, head.last)):
                 index, at_ns, boot, mono_ns, kind, version, raw = self._control_row(found)
                 by_index[index] = Observed(at_ns, codec.stored_event(kind, version, raw), boot, mono_ns)
+            self._version(anew=True)
             if self.head().sealed == head.sealed:
                 break
         wanted = range(head.sealed + 1, head.last + 1)

@@ -55,7 +55,8 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
 class RecordRow(msgspec.Struct, frozen=True, gc=False):
     """A record as its row states it. Instants are wall clock in ns: least, greatest, greatest of the feed before it and
-    with it. `steady`: the wall clock never went back within it, nor behind what was before.
+    with it. `steady`: the wall clock never went back within it, nor behind what was before. `closed`: the sum of the body
+    column, which is read only when a column is asked for; `directory`: what the pings amount to, still packed.
     """
 
     feed: int
@@ -72,17 +73,14 @@ class RecordRow(msgspec.Struct, frozen=True, gc=False):
     origin_ns: int
     prior: bytes
     leaf: bytes
+    closed: bytes
+    directory: bytes
     sum: bytes
-    data: bytes
 
     @property
     def chain(self) -> bytes:
         """The chain after this record."""
         return rows.chain_after(self.prior, self.leaf)
-
-    def body(self) -> rows.Body:
-        """The body column, its block still closed."""
-        return rows.decode_body(self.data)
 
 
 class Timeline(msgspec.Struct, frozen=True, gc=False):

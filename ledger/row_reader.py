@@ -12,19 +12,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from ledger import codec, rows
-from ledger.blocks import Context, Group
+from ledger.blocks import Block, Context, Group
+from ledger.cutting import groups_until
 from ledger.entry import Entry, Observed
 from ledger.errors import Damaged
 from ledger.events import KINDS
 from ledger.heads import Head, RecordRow
 from ledger.identity import Feed
 from ledger.opening import SPOKEN, translate
+from ledger.rows import Directory
 from ledger.schema import RARE
 from ledger.unpacking import Pings
+from ledger.watching import Watch
 
 RECORD: Final = (
-    "select feed, n, first, last, pings, lost, low_ns, high_ns, before_ns, peak_ns, steady, origin_ns, prior, leaf, sum, body "
-    "from record"
+    "select feed, n, first, last, pings, lost, low_ns, high_ns, before_ns, peak_ns, steady, origin_ns, prior, leaf, closed, "
+    "directory, sum from record"
 )
 CONTROL: Final = "select feed, idx, at_ns, boot, mono_ns, kind, v, body, sum from control"
 _RUN: Final = 16
@@ -37,10 +40,15 @@ _T = TypeVar("_T")
 class RowReader:
     """The rows of one feed of one open ledger file. `row` is its row id there."""
 
-    def __init__(self, connection: sqlite3.Connection, row: int, feed: Feed, *, own: bool = False) -> None:
-        """`own`: this very connection writes, so nothing that may change is kept from one question to the next."""
+    def __init__(
+        self, connection: sqlite3.Connection, row: int, feed: Feed, *, own: bool = False, watch: Watch | None = None
+    ) -> None:
+        """`own`: this very connection writes, so nothing that may change is kept from one question to the next. `watch`: of
+        the connection, shared by the readers of one file.
+        """
         self._connection = connection
         self._own = own
+        self._watch = watch or Watch(connection)
         self._head: tuple[int, Head] | None = None
         self.row = row
         self.feed = feed
@@ -69,7 +77,7 @@ class RowReader:
         """How far the feed goes now."""
         version = 0
         if not self._own:
-            version = (self._row("pragma data_version", ()) or (0,))[0]
+            version = self._version()
             if self._head is not None and self._head[0] == version:
                 return self._head[1]
         query = "select records, sealed, last, peak_ns, chain, frontier, contexts, kinds, evidence, sum from head"
@@ -79,6 +87,12 @@ class RowReader:
         head = Head(*found[:-1])
         self._head = version, head
         return head
+
+    def _version(self, *, anew: bool = False) -> int:
+        try:
+            return self._watch.look() if anew else self._watch.version()
+        except SPOKEN as error:
+            raise translate(error, self.feed.name) from error
 
     def damaged(self, what: str, index: int) -> Damaged:
         """The error for something at or near entry `index` of this feed."""
@@ -113,7 +127,7 @@ class RowReader:
 
     def _record(self, found: tuple[Any, ...]) -> RecordRow:
         record = RecordRow(*found)
-        if rows.row_sum(*found[:14], found[15]) != record.sum or record.feed != self.row:
+        if rows.row_sum(*found[:-1]) != record.sum or record.feed != self.row:
             raise self.damaged(f"record {record.n} is not what was written", record.first if type(record.first) is int else 0)
         return record
 
@@ -207,14 +221,54 @@ class RowReader:
             raise self.damaged(f"record {record.n} lacks control events, or has too many", record.first)
         return found
 
+    def controls_until(self, record: RecordRow, at_ns: int) -> tuple[list[Entry], Entry | None]:
+        """The control entries of a steady record with an instant of at most `at_ns`, and the one after them, if any. Of those
+        that come later nothing but their number is looked at: instants never decrease in it.
+        """
+        if record.pings > record.last - record.first:
+            return [], None
+        query = f"{CONTROL} where feed = ? and idx between ? and ? order by idx"
+        found = self._all_controls(record, self._rows(query, (self.row, record.first, record.last)))
+        result: list[Entry] = []
+        for row in found:
+            entry = self._control(row)
+            if entry.at_ns > at_ns:
+                return result, entry
+            result.append(entry)
+        return result, None
+
     def groups(self, record: RecordRow) -> list[Group]:
         """What the pings of a record amount to, from its directory."""
-        return rows.decode_groups(record.body(), record.origin_ns, record.first, self.context)
+        told = self._told(record)
+        return [] if told is None else rows.decode_groups(told, record.origin_ns, record.first, self.context)
+
+    def groups_until(self, record: RecordRow, controls: Sequence[Entry], at_ns: int) -> list[Group]:
+        """What the pings of a steady record up to an instant amount to. `controls`: those of `controls_until`."""
+        told = self._told(record)
+        if told is None:
+            return []
+        try:
+            block = self._block(record, told, opened=False)
+            places = [entry.index for entry in controls]
+            return groups_until(block, told, record.origin_ns, record.first, places, until=at_ns, inflate=rows.inflate)
+        except Damaged as error:
+            raise self.damaged(error.message, record.first) from None
+
+    @staticmethod
+    def _told(record: RecordRow) -> Directory | None:
+        return rows.decode_directory(record.directory) if record.pings else None
+
+    def _block(self, record: RecordRow, told: Directory | None, *, opened: bool = True) -> Block:
+        """The block of a record, whose directory is `told`; its body is fetched here, and checked."""
+        found = self._row("select body from record where feed = ? and n = ?", (self.row, record.n))
+        if found is None or rows.body_sum(found[0]) != record.closed:
+            raise self.damaged(f"the columns of record {record.n} are not what was written", record.first)
+        return rows.decode_block(record.pings, told, found[0], self.context, opened=opened)
 
     def pings(self, record: RecordRow, controls: Sequence[Entry]) -> Pings:
         """The pings of a record, opened."""
         try:
-            block = rows.decode_block(record.body(), self.context, opened=False)
+            block = self._block(record, self._told(record), opened=False)
             return Pings(block, record.first, [entry.index for entry in controls], inflate=rows.inflate)
         except Damaged as error:
             raise self.damaged(error.message, record.first) from None
@@ -228,7 +282,7 @@ class RowReader:
             for found in self._rows(query, (self.row, first, last)):
                 index, at_ns, boot, mono_ns, kind, version, raw = self._control_row(found)
                 controls.append(codec.Control(index - first, at_ns, boot, mono_ns, kind, version, raw))
-        block = rows.decode_block(record.body(), self.context)
+        block = self._block(record, self._told(record))
         return codec.Record(codec.RECORD_FORMAT, first, last - first + 1, tuple(self._all_controls(record, controls)), block)
 
     def observed(self, record: RecordRow) -> list[Observed]:

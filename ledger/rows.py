@@ -7,7 +7,9 @@ records it was made from.
 
 A record's row holds its block with each byte plane compressed (raw deflate, RFC 1951) where that saves room, the
 contexts as numbers into the feed's `context` rows, and the *directory*: what each group amounts to. The directory is a
-cache of the block (`verify` recomputes it); with it a fold needs to open no column. Pure: bytes in, bytes out.
+cache of the block (`verify` recomputes it); with it a fold needs to open no column. So the body, nearly all of a ledger's
+bytes, stands last in the row and has a sum of its own, which the row's sum covers: a fold leaves it on the disk.
+Pure: bytes in, bytes out.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ from ledger.unpacking import Pings
 
 CHAIN_START: Final = bytes(16)
 
+_DIRECTORY_MAX_BYTES: Final = 1 << 24
+"""A thousand groups of eleven numbers are a tenth of a megabyte; a few bytes from elsewhere could inflate to more."""
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 _UNREADABLE: Final = (
     msgspec.MsgspecError,
@@ -41,17 +46,6 @@ _UNREADABLE: Final = (
     RecursionError,
     zlib.error,
 )
-
-
-class Body(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What the body column of a record's row decodes to. `directory` holds a `Directory`, deflated if `whole`, the length
-    it had, is not 0; `block` is opened only when a column is asked for.
-    """
-
-    count: int
-    whole: int
-    directory: bytes
-    block: msgspec.Raw
 
 
 class Directory(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -80,7 +74,6 @@ class _Stored(msgspec.Struct, frozen=True, gc=False, array_like=True):
     columns: tuple[Column, ...]
 
 
-_BODY: Final = msgspec.msgpack.Decoder(Body)
 _DIRECTORY: Final = msgspec.msgpack.Decoder(Directory)
 _STORED: Final = msgspec.msgpack.Decoder(_Stored)
 _CONTEXT: Final = msgspec.msgpack.Decoder(Context)
@@ -115,7 +108,7 @@ def inflate(plane: Plane, count: int) -> Plane:
     if isinstance(plane, int) or len(plane) == count:
         return plane
     try:
-        whole = zlib.decompressobj(-15).decompress(plane, count)
+        whole = zlib.decompress(plane, -15, count)  # a row is bounded, and so is what it can inflate to
     except zlib.error as error:
         raise Damaged(f"a byte plane does not inflate: {error}") from None
     if len(whole) != count:
@@ -147,10 +140,17 @@ def _differences(numbers: Sequence[int]) -> list[int]:
     return [number - before for number, before in zip(numbers, (0, *numbers), strict=False)]
 
 
-def encode_body(block: Block, numbers: Sequence[int], groups: Sequence[Group], first: int) -> tuple[int, bytes]:
-    """The origin of the directory's instants and the body column. `numbers`: the ids of the block's contexts."""
+def body_sum(body: bytes) -> bytes:
+    """The sum of a body column, itself a column of the row."""
+    return sha256(body).digest()[:8]
+
+
+def encode_body(block: Block, numbers: Sequence[int], groups: Sequence[Group], first: int) -> tuple[int, bytes, bytes]:
+    """The origin of the directory's instants, the directory column and the body column. `numbers`: the ids of the block's
+    contexts. A directory is a byte that says whether it is deflated, and itself.
+    """
     if not block.count:
-        return 0, _encode(Body(0, 0, b"", msgspec.Raw(_encode(_Stored((), ())))))
+        return 0, b"", b""
     low, directory = make_directory(groups, numbers, first)
     plain = _encode(directory)
     packed = _deflated(plain)
@@ -163,63 +163,53 @@ def encode_body(block: Block, numbers: Sequence[int], groups: Sequence[Group], f
         )
         for column in block.columns
     )
-    stored = msgspec.Raw(_encode(_Stored(tuple(deflate(plane, noisy=False) for plane in block.which), columns)))
-    if len(packed) * 8 <= len(plain) * 7:
-        return low, _encode(Body(block.count, len(plain), packed, stored))
-    return low, _encode(Body(block.count, 0, plain, stored))
+    stored = _encode(_Stored(tuple(deflate(plane, noisy=False) for plane in block.which), columns))
+    return low, b"\1" + packed if len(packed) * 8 <= len(plain) * 7 else b"\0" + plain, stored
 
 
-def decode_body(data: bytes) -> Body:
-    """The body column, its block still closed. Raises Damaged if it is none."""
+def decode_directory(data: bytes) -> Directory:
+    """The directory that its column holds. Raises Damaged if it is none."""
     try:
-        return _BODY.decode(data)
-    except _UNREADABLE as error:
-        raise Damaged(f"a record's body does not decode: {error}") from None
-
-
-def decode_directory(body: Body) -> Directory:
-    """The directory within a body. Raises Damaged if it is none."""
-    try:
-        plain = zlib.decompressobj(-15).decompress(body.directory, body.whole) if body.whole else body.directory
-        return _DIRECTORY.decode(plain)
+        if data[0] == 1:
+            return _DIRECTORY.decode(zlib.decompressobj(-15).decompress(data[1:], _DIRECTORY_MAX_BYTES))
+        return _DIRECTORY.decode(data[1:])
     except _UNREADABLE as error:
         raise Damaged(f"a record's directory does not decode: {error}") from None
 
 
-def decode_block(body: Body, context: Callable[[int], Context], *, opened: bool = True) -> Block:
-    """The block within a body. `context` gives the context with a number. Unless `opened`, the planes of its columns are
-    still as they were stored (`Pings` takes `inflate`), and it is not canonical.
+def decode_block(
+    total: int, told: Directory | None, body: bytes, context: Callable[[int], Context], *, opened: bool = True
+) -> Block:
+    """The block of `total` pings that a body column holds. `told`: its directory, None if there are no pings; `context` gives
+    the context with a number. Unless `opened`, the planes of its columns are still as they were stored (who reads them takes
+    `inflate`), and it is not canonical.
     """
-    if not body.count:
+    if told is None or not total:
         return Block(0, (), (), ())
-    directory = decode_directory(body)
     try:
-        stored = _STORED.decode(body.block)
+        stored = _STORED.decode(body)
     except _UNREADABLE as error:
         raise Damaged(f"a record's columns do not decode: {error}") from None
-    contexts = tuple(context(number) for number in accumulate(directory.contexts))
-    which = tuple(inflate(plane, body.count) for plane in stored.which)
+    contexts = tuple(context(number) for number in accumulate(told.contexts))
+    which = tuple(inflate(plane, total) for plane in stored.which)
     if not opened:
-        return Block(body.count, contexts, which, stored.columns)
+        return Block(total, contexts, which, stored.columns)
     answered = [kept.answered for kept in contexts]
-    got = sum(compress(directory.counts, answered))
+    got = sum(compress(told.counts, answered))
     few = sum(answered)
     columns = []
     for index, column in enumerate(stored.columns):
-        count, kept = (body.count, len(contexts)) if index in COMMON else (got, few)
+        count, kept = (total, len(contexts)) if index in COMMON else (got, few)
         firsts = tuple([inflate(plane, kept) for plane in column.firsts])
         columns.append(Column(column.scale, column.base, firsts, tuple([inflate(plane, count) for plane in column.planes])))
-    return Block(body.count, contexts, which, tuple(columns))
+    return Block(total, contexts, which, tuple(columns))
 
 
-def decode_groups(body: Body, low_ns: int, first: int, context: Callable[[int], Context]) -> list[Group]:
+def decode_groups(d: Directory, low_ns: int, first: int, context: Callable[[int], Context]) -> list[Group]:
     """The directory as groups. `low_ns`: the origin of its instants, `first`: the index of the record's first entry.
 
     `gap_ns` of each is rounded up.
     """
-    if not body.count:
-        return []
-    d = decode_directory(body)
     scale = d.scale
     coarse = d.coarse
     return [

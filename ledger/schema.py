@@ -15,9 +15,12 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from ledger.errors import Damaged, Newer, NotALedger
+from ledger.errors import Damaged, Newer, NotALedger, Older
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+OLDEST: Final = 2
+"""Format 1 held a record's directory and its columns in one column. It was given up before anything was released; a layout that
+was released stays readable."""
 APPLICATION_ID: Final = 0x4D4C4547  # "MLEG", shown by file(1)
 PAGE_BYTES: Final = 1024
 
@@ -45,7 +48,8 @@ create table record (
   id integer primary key, feed integer not null references feed(id), n integer not null, first integer not null,
   last integer not null, pings integer not null, lost integer not null, low_ns integer not null,
   high_ns integer not null, before_ns integer, peak_ns integer not null, steady integer not null,
-  origin_ns integer not null, prior blob not null, leaf blob not null, sum blob not null, body blob not null);
+  origin_ns integer not null, prior blob not null, leaf blob not null, closed blob not null, directory blob not null,
+  sum blob not null, body blob not null);
 create unique index record_number on record (feed, n);
 create index record_peak on record (feed, peak_ns);
 create index control_rare on control (feed, idx, kind) where kind < 'link.' or kind > 'link/';
@@ -130,7 +134,7 @@ def create(path: str) -> None:
     migrations = Migrations("meshledger")
 
     @migrations()
-    def format_1(db: sqlite_utils.Database) -> None:
+    def format_2(db: sqlite_utils.Database) -> None:
         for statement in _TABLES.split(";\n"):
             if statement.strip():
                 db.conn.execute(statement)
@@ -155,7 +159,7 @@ def create(path: str) -> None:
 def check(connection: sqlite3.Connection, path: str) -> None:
     """Refuse a file that is no ledger, is newer than this program, or whose triggers or views are not ours.
 
-    Raises NotALedger, Newer or Damaged.
+    Raises NotALedger, Newer, Older or Damaged.
     """
     names = {row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")}
     mark = connection.execute("pragma application_id").fetchone()[0]
@@ -169,6 +173,11 @@ def check(connection: sqlite3.Connection, path: str) -> None:
         raise Newer(
             f"{path}: written in format {found[0]}, this program knows formats up to {FORMAT}",
             hint="install a newer meshledger",
+        )
+    if int(found[0]) < OLDEST:
+        raise Older(
+            f"{path}: written in format {found[0]}, which no release wrote; this program knows formats from {OLDEST}",
+            hint="export it as jsonl with the version that wrote it, and import that",
         )
     if not whole:
         raise Damaged(f"{path}: tables of the ledger are missing")

@@ -30,6 +30,7 @@ from ledger.heads import Head
 from ledger.identity import Feed, feed_id, machine_name
 from ledger.opening import SPOKEN, Reading, Writing, translate
 from ledger.scan import Scan, scan
+from ledger.watching import Watch
 from ledger.writer import RECORD_ENTRIES, FeedWriter
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,12 +68,13 @@ class Ledger:
         self._readers: dict[str, FeedReader] = {}
         self._writers: dict[str, FeedWriter] = {}
         self._depth = 0
+        self.watch = Watch(self._connection)
 
     @classmethod
     def open(cls, path: str | Path, *, write: bool = False) -> Self:
         """Open a ledger: to read, touching nothing, or to write, as its one writer.
 
-        Raises NotALedger, Newer, Damaged, Locked or Unwritable.
+        Raises NotALedger, Newer, Older, Damaged, Locked or Unwritable.
         """
         return cls(Writing(path, create=False) if write else Reading(path))
 
@@ -140,7 +142,7 @@ class Ledger:
                 raise Damaged("the feed's row is not what was written", position=str(machine))
             feed = Feed(machine, epoch, fid, named, key)
             if fid not in self._readers:
-                self._readers[fid] = FeedReader(self._connection, row, feed, own=self.writable)
+                self._readers[fid] = FeedReader(self._connection, row, feed, own=self.writable, watch=self.watch)
             result.append(feed)
         return result
 

@@ -1,7 +1,7 @@
 """Reading blocks: columns decoded when they are asked for, pings given back, groups counted (the shapes stand in `blocks`).
 
-What `packing` made comes back exactly, which is a law. A column is opened only when somebody asks for it, and for a moment
-within a record (`groups_until`) hardly more than the wall clock is. What does not fit together is Damaged. Pure.
+What `packing` made comes back exactly, which is a law. A column is opened only when somebody asks for it (for a moment
+within a record, `cutting` opens less). What does not fit together is Damaged. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from operator import add, itemgetter, mul, sub
 from typing import Any, NamedTuple
 
 from ledger import planes
-from ledger.blocks import AT, BACK, COMMON, DELTA, GIVEN, HELD, HOLD, MONO, NUMBER, RTT, SENT, SPAN, Block, Column, Context, Group
+from ledger.blocks import AT, BACK, COMMON, DELTA, HELD, HOLD, MONO, NUMBER, RTT, SENT, SPAN, Block, Column, Context, Group
 from ledger.entry import Observed
 from ledger.errors import Damaged
 from ledger.events import PingAnswered, PingFailed
@@ -108,7 +108,7 @@ class Pings:
                 values[start] = first - before
                 before = first + sum(values[start + 1 : starts[number + 1]])
             values = list(accumulate(values))
-            if _may_wrap(stored):
+            if may_wrap(stored):
                 values = list(map(planes.wrapped, values))
         else:
             values = list(map(add, numbers, chain.from_iterable(map(repeat, firsts, self.sizes))))
@@ -177,71 +177,6 @@ class Pings:
     def _opened(self, stored: tuple[Plane, ...], count: int) -> tuple[Plane, ...]:
         return stored if self._open is None else tuple([self._open(plane, count) for plane in stored])
 
-    def groups_until(self, until: int, whole: Sequence[Group]) -> list[Group]:
-        """What `groups(until)` gives, but for gaps, which may be those of `whole`: all groups of the block. It decodes no
-        more than it must: a moment within a record is asked for often.
-        """
-        stored = self.block.columns[AT]
-        if _may_wrap(stored):
-            return self.groups(until)
-        contexts, starts = self.block.contexts, self.starts
-        kept = len(contexts)
-        sums = list(accumulate(planes.decode(self._opened(stored.planes, self.count), self.count)))
-        firsts = accumulate(planes.decode(self._opened(stored.firsts, kept), kept))
-        target = (until - stored.base) // stored.scale
-        shifts = list(map(sub, firsts, map(sums.__getitem__, starts)))
-        ends = [
-            bisect_right(sums, target - shift, start, end) for shift, start, end in zip(shifts, starts, starts[1:], strict=False)
-        ]
-        total = sum(ends) - sum(starts[:-1])
-        rfind = _finders(self.which)[1]
-        answered = sum(context.answered for context in contexts)
-        rtts = self._least(RTT, starts[answered], answered)
-        held, told = self._along(HELD, self.count, kept)
-        result = []
-        for number, (group, start, end) in enumerate(zip(whole, starts, ends, strict=False)):
-            if end == start:
-                continue
-            if end == starts[number + 1]:
-                result.append(group)
-                continue
-            context = contexts[number]
-            result.append(
-                Group(
-                    group.peer,
-                    group.link,
-                    group.reason,
-                    end - start,
-                    group.first,
-                    group.first_ns,
-                    self.index(rfind(number, 0, total)),
-                    stored.base + (shifts[number] + sums[end - 1]) * stored.scale,
-                    rtts(number, end - 1) if context.answered else 0,
-                    group.gap_ns,
-                    group.feed,
-                    told[number] + sum(held[start + 1 : end]) if context.given & GIVEN["held"] else None,
-                )
-            )
-        return result
-
-    def _along(self, index: int, count: int, kept: int) -> tuple[Sequence[int], list[int]]:
-        """A column of differences of scale 1, and the value that each context begins with."""
-        stored = self.block.columns[index]
-        steps = accumulate(planes.decode(self._opened(stored.firsts, kept), kept))
-        return planes.decode(self._opened(stored.planes, count), count), [stored.base + step for step in steps]
-
-    def _least(self, index: int, count: int, kept: int) -> Callable[[int, int], int]:
-        """A function that gives single values of a column of excesses: of context `number`, at a place."""
-        stored = self.block.columns[index]
-        opened = self._opened(stored.planes, count)
-        steps = list(accumulate(planes.decode(self._opened(stored.firsts, kept), kept)))
-
-        def value(number: int, place: int) -> int:
-            low = bytes([plane & 255 if isinstance(plane, int) else plane[place] for plane in opened])
-            return stored.base + (steps[number] + int.from_bytes(low, "little", signed=True)) * stored.scale
-
-        return value
-
     def observed(self, number: int) -> Iterator[Observed]:
         """The pings of context `number`, in order."""
         context = self.block.contexts[number]
@@ -293,7 +228,7 @@ class Pings:
         return sum(bisect_right(at, until, start, end) - start for start, end in pairwise(self.starts))
 
 
-def _may_wrap(column: Column) -> bool:
+def may_wrap(column: Column) -> bool:
     """Whether a difference in this column may have been taken modulo 2^64: then it is 2^62 or more."""
     return column.scale.bit_length() + 8 * max(len(column.planes), len(column.firsts)) > 62
 

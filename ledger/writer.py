@@ -266,19 +266,20 @@ class FeedWriter:
         block, head = record.pings, self.head
         numbers = [self._number(context) for context in block.contexts]
         groups = pings.groups() if block.count else []
-        origin, body = rows.encode_body(block, numbers, groups, record.first)
+        origin, directory, body = rows.encode_body(block, numbers, groups, record.first)
         low, high, steady = _span(record, pings, head.peak_ns)
         leaf = codec.leaf_of(record)
         peak = high if head.peak_ns is None else max(high, head.peak_ns)
         lost = sum(group.count for group in groups if group.reason is not None)
         columns = (
             self.row, head.records + 1, record.first, record.first + record.count - 1, block.count, lost, low, high,
-            head.peak_ns, peak, steady, origin, head.chain, leaf,
+            head.peak_ns, peak, steady, origin, head.chain, leaf, rows.body_sum(body), directory,
         )  # fmt: skip
         self._run(
             "insert into record (feed, n, first, last, pings, lost, low_ns, high_ns, before_ns, peak_ns, steady, "
-            "origin_ns, prior, leaf, sum, body) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*columns, rows.row_sum(*columns, body), body),
+            "origin_ns, prior, leaf, closed, directory, sum, body) "
+            "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*columns, rows.row_sum(*columns), body),
         )
         self._frontier.append(leaf)
         self.head = msgspec.structs.replace(

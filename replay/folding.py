@@ -38,32 +38,34 @@ def fold_record(state: FeedState, reader: FeedReader, record: RecordRow, timelin
         state.apply(entry)
 
 
-def fold_until(state: FeedState, reader: FeedReader, record: RecordRow, timeline: Timeline, at_ns: int) -> None:
-    """Grow a state by those entries of a record whose effective instant is at most `at_ns`, in place."""
+def fold_until(state: FeedState, reader: FeedReader, record: RecordRow, timeline: Timeline, at_ns: int) -> Entry | None:
+    """Grow a state by those entries of a record whose effective instant is at most `at_ns`, in place. The entry right after
+    them, unless it is a ping.
+    """
     if not record.steady or timeline.stretches:
         for entry in reader.entries_of(record, timeline):
             if entry.effective_ns > at_ns:
-                return
+                return entry
             state.apply(entry)
-        return
-    all_controls = reader.controls_of(record)
-    controls = [entry for entry in all_controls if entry.at_ns <= at_ns]
-    pings = reader.pings(record, all_controls)
-    groups = pings.groups_until(at_ns, reader.groups(record)) if pings.count else []
+        return None
+    controls, following = reader.controls_until(record, at_ns)
+    groups = reader.groups_until(record, controls, at_ns)
     count = sum(group.count for group in groups) + len(controls)
-    if not count:
-        return
     last = record.first + count - 1
+    after = following if following is not None and following.index == last + 1 else None
+    if not count:
+        return after
     last_ns = max([group.last_ns for group in groups] + [entry.at_ns for entry in controls[-1:]])
 
     def unfold(peer: str) -> Iterator[Entry]:
-        return (entry for entry in pings_to(peer, reader, pings) if entry.index <= last)
+        return (entry for entry in pings_to(peer, reader, reader.pings(record, controls)) if entry.index <= last)
 
     if not state.apply_groups(record.first, last, last_ns, controls, groups, unfold=unfold):
         for entry in reader.entries_of(record, timeline):
             if entry.index > last:
-                return
+                break
             state.apply(entry)
+    return after
 
 
 def prefix(reader: FeedReader, count: int, begun: FeedState | None = None) -> FeedState:

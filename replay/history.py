@@ -115,15 +115,16 @@ class History:
         states: dict[Feed, FeedState] = {}
         ends: dict[Feed, int] = {}
         resumed: list[Feed] = []
-        for feed in self.feeds:
-            if feed.notes:
-                continue
-            state = self.state(feed, at_ns)
-            if state.entries:
-                states[feed] = state
-                ends[feed] = max(self.feed_end_ns(feed), state.last_ns)
-                if self._resumes(feed, state, at_ns):
-                    resumed.append(feed)
+        with self._union.still():
+            for feed in self.feeds:
+                if feed.notes:
+                    continue
+                state, following = self._cut(feed, at_ns)
+                if state.entries:
+                    states[feed] = state
+                    ends[feed] = max(self.feed_end_ns(feed), state.last_ns)
+                    if self._resumes(state, following, at_ns):
+                        resumed.append(feed)
         forked = [feed for feed in states if feed.id in self.contradicted and ends[feed] <= at_ns]
         return Cluster(states, ends, at_ns, resumed, forked)
 
@@ -186,6 +187,10 @@ class History:
 
     def state(self, feed: Feed, at_ns: int) -> FeedState:
         """One feed's fold, cut at `at_ns`."""
+        return self._cut(feed, at_ns)[0]
+
+    def _cut(self, feed: Feed, at_ns: int) -> tuple[FeedState, Entry | None]:
+        """The same, and the entry right after it, unless it is a ping."""
         reader = self.reader(feed)
         timeline = reader.timeline()
         while True:
@@ -195,13 +200,12 @@ class History:
                 break  # else sealed meanwhile: what was open stands in a record now
         state = self._whole(feed, reader, whole, record, timeline)
         if record is not None:
-            fold_until(state, reader, record, timeline, at_ns)
-        else:
-            for entry in tail:
-                if entry.effective_ns > at_ns:
-                    break
-                state.apply(entry)
-        return state
+            return state, fold_until(state, reader, record, timeline, at_ns)
+        for entry in tail:
+            if entry.effective_ns > at_ns:
+                return state, entry
+            state.apply(entry)
+        return state, None
 
     def prefix(self, feed: Feed, count: int) -> FeedState:
         """The fold of a feed's first `count` entries as they alone make it: without instants that later entries disowned."""
@@ -236,12 +240,12 @@ class History:
             snapshots = self._snapshots[str(path)] = Snapshots(path)
         return snapshots.before(reader, whole)
 
-    def _resumes(self, feed: Feed, state: FeedState, at_ns: int) -> bool:
+    @staticmethod
+    def _resumes(state: FeedState, following: Entry | None, at_ns: int) -> bool:
         """Whether the entry after the cut is a `node.started` that no `node.stopped` announced."""
-        if state.lifecycle == "stopped" or at_ns == state.last_ns or state.entries >= self.last(feed):
+        if following is None or state.lifecycle == "stopped" or at_ns == state.last_ns:
             return False
-        following = self.reader(feed).controls(state.entries + 1, state.entries + 1)
-        return bool(following) and isinstance(following[0].event, NodeStarted)
+        return isinstance(following.event, NodeStarted)
 
     # Stretches.
 

@@ -11,34 +11,45 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import zlib
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
-
-import msgspec
 
 from ledger import rows
 from ledger.errors import Damaged, LedgerError
 from ledger.feeds import FeedReader
+from ledger.identity import Feed
 from ledger.opening import translate
 from ledger.store import Ledger
 from projections.feed_state import FeedState
+from replay import saved
 from replay.folding import fold_record
 
-EVERY_RECORDS: Final = 2
-"""A trade: a state each record takes twice the room, one each fourth leaves more records to fold for a moment."""
+EVERY_RECORDS: Final = 1
+"""With a base at hand a state takes little room: one after each record, and a moment folds hardly more than its own."""
+BASE_RECORDS: Final = 8
+"""States of so many records are deflated against the first of them."""
 
 _DECIDING: Final = (
-    "ledger.blocks", "ledger.codec", "ledger.entry", "ledger.events", "ledger.feeds", "ledger.heads", "ledger.instants",
-    "ledger.planes", "ledger.row_reader", "ledger.rows", "ledger.unpacking", "projections.acts", "projections.feed_state",
-    "projections.links", "projections.pings", "projections.records", "replay.folding", "replay.snapshots",
+    "ledger.blocks", "ledger.codec", "ledger.cutting", "ledger.entry", "ledger.events", "ledger.feeds", "ledger.heads",
+    "ledger.instants", "ledger.planes", "ledger.row_reader", "ledger.rows", "ledger.unpacking", "projections.acts",
+    "projections.feed_state", "projections.links", "projections.pings", "projections.records", "replay.folding",
+    "replay.saved", "replay.snapshots",
 )  # fmt: skip
-_DECODER: Final = msgspec.msgpack.Decoder(FeedState)
-_ENCODER: Final = msgspec.msgpack.Encoder()
+_TABLES: Final = (
+    "feed (id integer primary key, fid text not null unique)",
+    "base (id integer primary key, sum blob not null, body blob not null)",
+    "snap (id integer primary key, n integer, basis blob, base integer, sum blob not null, body blob not null)",
+)
+"""The ids of `base` and `snap` are the feed's, 32 bits up, and a number: so they need no index."""
+_FOUND: Final = (
+    "select s.n, s.basis, s.base, s.body, s.sum, b.body, b.sum from snap s join base b on b.id = s.base where s.id = "
+    "(select max(id) from snap where id between (select id << 32 from feed where fid = ?1) "
+    "and (select (id << 32) + ?2 from feed where fid = ?1))"
+)
 
 
 @cache
@@ -91,23 +102,18 @@ class Snapshots:
         if self._connection is None or not records:
             return None
         try:
-            found = self._connection.execute(
-                "select n, basis, body, sum from snap where fid = ? and n <= ? order by n desc limit 1",
-                (reader.feed.id, records),
-            ).fetchone()
+            found = self._connection.execute(_FOUND, (reader.feed.id, records)).fetchone()
         except sqlite3.Error as error:
             raise self._damaged(reader, str(error)) from None
         if found is None:
             return None
-        n, basis, body, stored = found
-        if rows.row_sum(reader.feed.id, n, basis, body) != stored or n > records:
+        if type(found[0]) is not int or found[0] > records or not _whole(reader.feed.id, found):
             raise self._damaged(reader, "a snapshot is not what was written")
         try:
-            state = _DECODER.decode(zlib.decompress(body))
-        except (msgspec.MsgspecError, ValueError, zlib.error):
+            state = _state(found, reader.feed)
+        except saved.UNREADABLE:
             raise self._damaged(reader, "a snapshot does not decode") from None
-        state.feed = reader.feed
-        return n, basis, state
+        return found[0], found[1], state
 
     def _damaged(self, reader: FeedReader, what: str) -> Damaged:
         return Damaged(what, position=reader.feed.name, hint="remove the .snap file: nothing is lost but time")
@@ -117,6 +123,18 @@ class Snapshots:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _whole(fid: str, found: tuple[Any, ...]) -> bool:
+    """Whether a row of `_FOUND`, of the snapshot and of its base, is what was written."""
+    n, basis, base, body, stored, first, first_stored = found
+    return bool(rows.row_sum(fid, n, basis, base, body) == stored and rows.row_sum(fid, base, first) == first_stored)
+
+
+def _state(found: tuple[Any, ...], feed: Feed) -> FeedState:
+    state = saved.unpack(saved.inflate(found[3], saved.inflate(found[5], b"")))
+    state.feed = feed
+    return state
 
 
 def write(path: Path) -> int:
@@ -159,11 +177,8 @@ def _prepare(path: Path) -> sqlite3.Connection:
             connection.execute("pragma journal_mode=delete")
             connection.execute("pragma synchronous=off")  # disposable: a torn one fails its sums
             connection.execute("create table if not exists meta (key text primary key, value text not null) without rowid")
-            connection.execute(
-                "create table if not exists snap (id integer primary key, fid text not null, n integer not null, "
-                "basis blob not null, sum blob not null, body blob not null)"
-            )
-            connection.execute("create unique index if not exists snap_number on snap (fid, n)")
+            for table in _TABLES:
+                connection.execute(f"create table if not exists {table}")
             found = connection.execute("select value from meta where key = 'fingerprint'").fetchone()
             if found is None:
                 connection.execute("insert into meta values ('fingerprint', ?)", (fingerprint(),))
@@ -183,26 +198,40 @@ def _write_feed(connection: sqlite3.Connection, reader: FeedReader) -> int:
     """One feed's missing states, taking up from the last that still fits."""
     timeline = reader.timeline()
     written, after, state = 0, 0, FeedState(reader.feed)
-    last = connection.execute(
-        "select n, basis, body, sum from snap where fid = ? order by n desc limit 1", (reader.feed.id,)
-    ).fetchone()
-    if last is not None:
-        n, basis, body, stored = last
-        fits = rows.row_sum(reader.feed.id, n, basis, body) == stored and n <= reader.head().records
-        if fits and not timeline.stretches and reader.record(n).chain == basis:
-            after, state = n, _DECODER.decode(zlib.decompress(body))
-            state.feed = reader.feed
-        else:
-            connection.execute("delete from snap where fid = ?", (reader.feed.id,))
+    fid, run = reader.feed.id, connection.execute
+    base, dictionary = -1, b""
+    last = run(_FOUND, (fid, reader.head().records)).fetchone()
+    if last is not None and not timeline.stretches and _whole(fid, last) and reader.record(last[0]).chain == last[1]:
+        after, state = last[0], _state(last, reader.feed)
+        base, dictionary = last[2], saved.inflate(last[5], b"")
+        row = int(run("select id from feed where fid = ?", (fid,)).fetchone()[0]) << 32
+        run("delete from snap where id > ? and id < ?", (row + after, row + (1 << 32)))
+    else:
+        row = _begun(connection, fid)
     if timeline.stretches:
         return 0  # a later step may disown entries that a state has folded: such feeds are folded anew
     for record in reader.records(after):
         fold_record(state, reader, record, timeline)
         if record.n % EVERY_RECORDS == 0:
-            body = zlib.compress(_ENCODER.encode(state), 6)
-            columns = (reader.feed.id, record.n, record.chain, body)
-            connection.execute(
-                "insert into snap (fid, n, basis, body, sum) values (?, ?, ?, ?, ?)", (*columns, rows.row_sum(*columns))
+            whole = saved.pack(state)
+            if row + record.n // BASE_RECORDS != base:
+                base, dictionary = row + record.n // BASE_RECORDS, whole
+                first = saved.deflate(whole, b"")
+                run("insert into base values (?, ?, ?)", (base, rows.row_sum(fid, base, first), first))
+            columns = (record.n, record.chain, base, saved.deflate(whole, dictionary))
+            run(
+                "insert into snap values (?, ?, ?, ?, ?, ?)",
+                (row + record.n, *columns[:3], rows.row_sum(fid, *columns), columns[3]),
             )
             written += 1
     return written
+
+
+def _begun(connection: sqlite3.Connection, fid: str) -> int:
+    """What the ids of a feed's rows are above, its old rows taken away."""
+    run = connection.execute
+    run("insert or ignore into feed (fid) values (?)", (fid,))
+    row = int(run("select id from feed where fid = ?", (fid,)).fetchone()[0]) << 32
+    for table in ("snap", "base"):
+        run(f"delete from {table} where id >= ? and id < ?", (row, row + (1 << 32)))
+    return row

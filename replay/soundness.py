@@ -177,7 +177,7 @@ class _Walk:
         if not pings.count:
             return 0, 0
         groups = pings.groups()
-        stored = rows.decode_directory(row.body())
+        stored = rows.decode_directory(row.directory)
         numbers = list(accumulate(stored.contexts))
         origin, directory = rows.make_directory(groups, numbers, row.first)
         self._say(row, directory == stored, "the record's directory is not what its columns amount to")

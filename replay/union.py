@@ -9,7 +9,8 @@ A file that is being written may go on growing under its reader; a feed that is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -75,6 +76,14 @@ class Union:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Within, each file is looked at once whether anybody wrote: for one question that asks many feeds."""
+        with ExitStack() as stack:
+            for ledger in self.ledgers:
+                stack.enter_context(ledger.watch.still())
+            yield
 
     def feeds(self) -> list[Feed]:
         """The feeds of all files, by machine, epoch and id."""

@@ -28,6 +28,7 @@ EFFECTFUL = {
     "ledger.opening": "opens and locks files",
     "ledger.schema": "makes tables",
     "ledger.row_reader": "reads rows",
+    "ledger.watching": "asks a file whether anybody wrote",
     "ledger.writer": "writes rows",
     "ledger.scan": "reads a whole file",
     "ledger.keys": "makes and keeps keys",

@@ -151,4 +151,4 @@ def test_sqlite_utils_migrations_are_idempotent(path, tmp_path):
     copy = tmp_path / "copy.ledger"
     shutil.copyfile(path, copy)
     listed = json.loads(run(sys.executable, "-m", "sqlite_utils", "rows", copy, "_sqlite_migrations"))
-    assert [(row["migration_set"], row["name"]) for row in listed] == [("meshledger", "format_1")]
+    assert [(row["migration_set"], row["name"]) for row in listed] == [("meshledger", "format_2")]

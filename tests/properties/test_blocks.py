@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ledger import planes, rows
 from ledger.codec import make_record
+from ledger.cutting import groups_until
 from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, MONO_MAX_NS, Observed
 from ledger.events import NoteAdded, PingAnswered, PingFailed
 from ledger.packing import arrange, pack
@@ -154,8 +155,8 @@ def test_a_gap_is_a_bound_whatever_the_clock_did(run):
     groups, places = pings.groups(), list(enumerate(run, 1))
     assert all(group.gap_ns >= naive_gap(group, groups, places) for group in groups)
     context = pings.block.contexts.__getitem__
-    origin, data = rows.encode_body(pings.block, list(range(len(pings.block.contexts))), groups, 1)
-    kept = rows.decode_groups(rows.decode_body(data), origin, 1, context)
+    origin, directory, _body = rows.encode_body(pings.block, list(range(len(pings.block.contexts))), groups, 1)
+    kept = rows.decode_groups(rows.decode_directory(directory), origin, 1, context)
     assert told(kept) == told(groups)
     assert all(group.gap_ns >= naive_gap(group, groups, places) for group in kept)
 
@@ -170,7 +171,14 @@ def test_groups_until_a_moment_are_those_of_the_prefix(given_entries, data):
     groups = pings.groups(until)
     assert told(groups) == naive_groups([ping for _, ping in run], [index for index, _ in run], until)
     assert pings.until(until) == sum(ping.at_ns <= until for _, ping in run)
-    quick = pings.groups_until(until, pings.groups())
+    numbers = list(range(len(pings.block.contexts)))
+    low, directory, body = rows.encode_body(pings.block, numbers, pings.groups(), first)
+    kept = rows.decode_directory(directory)
+    closed = rows.decode_block(pings.count, kept, body, pings.block.contexts.__getitem__, opened=False)
+    controls = [
+        index for index, entry in enumerate(entries, first) if isinstance(entry.event, NoteAdded) and entry.at_ns <= until
+    ]
+    quick = groups_until(closed, kept, low, first, controls, until=until, inflate=rows.inflate)
     assert told(quick) == told(groups)
     assert all(mine.gap_ns >= plain.gap_ns for mine, plain in zip(quick, groups, strict=True))
 
@@ -183,10 +191,9 @@ def test_a_body_keeps_its_block_and_its_directory(given_entries):
     numbers = [900 - place for place in range(len(record.pings.contexts))]
     context = dict(zip(numbers, record.pings.contexts, strict=True)).__getitem__
     groups = pings.groups()
-    origin, data = rows.encode_body(record.pings, numbers, groups, first)
-    body = rows.decode_body(data)
-    assert rows.decode_block(body, context) == record.pings
-    kept = rows.decode_groups(body, origin, first, context)
+    origin, directory, body = rows.encode_body(record.pings, numbers, groups, first)
+    assert rows.decode_block(record.pings.count, rows.decode_directory(directory), body, context) == record.pings
+    kept = rows.decode_groups(rows.decode_directory(directory), origin, first, context)
     assert told(kept) == told(groups)
     assert all(mine.gap_ns >= group.gap_ns for mine, group in zip(kept, groups, strict=True))
 

@@ -160,10 +160,16 @@ def _long() -> History:
 
 
 def c2(folder: Path) -> None:
-    """With snapshots and without, every state is the same."""
+    """With snapshots and without, every state is the same, also where records came after the last snapshot."""
     history = _long()
-    path = recorded(folder / "a.ledger", history, range(5, 400, 9))
+    half = {feed: log[: len(log) // 2] for feed, log in history.items()}
+    path = recorded(folder / "a.ledger", half, range(5, 400, 9))
     assert snapshots.write(path)
+    with Ledger.open(path, write=True) as ledger:
+        for feed, log in history.items():
+            for start in range(len(half[feed]), len(log), 9):
+                ledger.append(log[start : start + 9], observer=feed)
+                ledger.seal(feed)
     with Opened.open(path) as opened, Opened.open(path, snapshots=False) as plain:
         for feed in opened.feeds:
             for entry in opened.entries(feed):

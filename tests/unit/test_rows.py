@@ -65,10 +65,9 @@ def test_a_body_gives_back_its_block_and_its_groups():
     groups = Pings(record.pings, 51, controls).groups()
     numbers = [1000 + place for place in range(len(record.pings.contexts))]
     context = dict(zip(numbers, record.pings.contexts, strict=True)).__getitem__
-    origin, data = rows.encode_body(record.pings, numbers, groups, 51)
-    body = rows.decode_body(data)
-    assert rows.decode_block(body, context) == record.pings
-    found = rows.decode_groups(body, origin, 51, context)
+    origin, directory, body = rows.encode_body(record.pings, numbers, groups, 51)
+    assert rows.decode_block(record.pings.count, rows.decode_directory(directory), body, context) == record.pings
+    found = rows.decode_groups(rows.decode_directory(directory), origin, 51, context)
     assert [(g.peer, g.reason, g.count, g.first, g.first_ns, g.last, g.last_ns, g.rtt_us, g.feed, g.held) for g in found] == [
         (g.peer, g.reason, g.count, g.first, g.first_ns, g.last, g.last_ns, g.rtt_us, g.feed, g.held) for g in groups
     ]
@@ -77,10 +76,8 @@ def test_a_body_gives_back_its_block_and_its_groups():
 
 def test_an_empty_body_is_a_record_of_controls():
     """A record without pings has a body without groups."""
-    _origin, data = rows.encode_body(pack([]), [], [], 1)
-    body = rows.decode_body(data)
-    assert rows.decode_block(body, {}.__getitem__) == pack([])
-    assert rows.decode_groups(body, 0, 1, {}.__getitem__) == []
+    assert rows.encode_body(pack([]), [], [], 1) == (0, b"", b"")
+    assert rows.decode_block(0, None, b"", {}.__getitem__) == pack([])
 
 
 def test_a_context_comes_back():
@@ -95,7 +92,7 @@ def test_open_rows_give_back_their_pings():
     assert rows.decode_open(rows.encode_open(pings)) == pings
 
 
-@pytest.mark.parametrize("decode", [rows.decode_body, rows.decode_context, rows.decode_open])
+@pytest.mark.parametrize("decode", [rows.decode_directory, rows.decode_context, rows.decode_open])
 @pytest.mark.parametrize("data", [b"", b"\xc0", b"\x91\x93", b"\x91\x91\x01", b"\xdd\xff\xff\xff\xff", b"\x91" * 20_000])
 def test_rows_that_do_not_decode_are_damage(decode, data):
     """Whatever a column holds that its decoder does not know is Damaged."""

@@ -8,7 +8,7 @@ from scene import INCARNATION, KEY, MINUTE_NS, START_NS, feed_of, lost, minutes,
 
 from ledger import schema
 from ledger.entry import Observed
-from ledger.errors import Damaged, Newer, NotALedger
+from ledger.errors import Damaged, Newer, NotALedger, Older
 from ledger.events import LinkEstablished, MachineJoined, MachineLeft
 from ledger.store import Ledger
 
@@ -89,13 +89,14 @@ def test_the_same_content_gives_the_same_bytes(tmp_path):
 
 def test_the_migrations_are_remembered(db):
     """sqlite-utils knows which steps have been taken."""
-    assert db.execute("select migration_set, name from _sqlite_migrations").fetchall() == [("meshledger", "format_1")]
+    assert db.execute("select migration_set, name from _sqlite_migrations").fetchall() == [("meshledger", "format_2")]
 
 
 @pytest.mark.parametrize(
     ("statement", "error", "said"),
     [
-        ("update meta set value = '2' where key = 'format'", Newer, "written in format 2"),
+        ("update meta set value = '3' where key = 'format'", Newer, "written in format 3"),
+        ("update meta set value = '1' where key = 'format'", Older, "written in format 1, which no release wrote"),
         ("update meta set value = '0' where key = 'format'", Damaged, "format number"),
         ("update meta set value = 'one' where key = 'format'", Damaged, "format number"),
         ("delete from meta where key = 'format'", Damaged, "format number"),
@@ -105,7 +106,7 @@ def test_the_migrations_are_remembered(db):
     ],
 )
 def test_a_file_that_is_not_as_it_was_made_is_refused(path, db, statement, error, said):
-    """Newer formats, missing tables and triggers other than ours are told apart, to read and to write."""
+    """Newer and older formats, missing tables and triggers other than ours are told apart, to read and to write."""
     db.execute(statement)
     for write in (False, True):
         with pytest.raises(error, match=said):
