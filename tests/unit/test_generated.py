@@ -1,36 +1,27 @@
-"""The demonstration is right about its incident, and every one of its checks can fail."""
+"""The generated incident is answered about rightly, and every question put to it can be answered wrongly."""
 
 from collections.abc import Callable
 from pathlib import Path
 
+import generated_asked as shown
 import pytest
-from called import call
+from generated import NAMES, Incident, collected, imagine, record
 
-import replay.demonstration as shown
 from ledger.events import Event, HostnameChanged, LinkLost, MachineLeft
-from replay.demo import NAMES, Incident, imagine, record
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7, 2**32 - 1])
-def test_every_seed_is_right(seed: int) -> None:
-    """Whatever the seed, every line of the check ends in ok, and the first one says that it is generated."""
-    done = call("demo", "--seed", str(seed))
-    first, *lines, sum_up, following = done.out.splitlines()
-    assert done.code == 0
-    assert first.startswith("This incident is generated: ")
-    assert all(line.endswith(" ok") for line in lines)
-    assert sum_up == f"{len(lines)} answers, all of them ok"
-    assert following.startswith("next: meshledger ")
+def test_every_seed_is_right(seed: int, tmp_path: Path) -> None:
+    """Whatever the seed, every answer is what the story says."""
+    story = imagine(seed)
+    steps = list(shown.checks(story, record(story, tmp_path), tmp_path))
+    assert [step for step in steps if not step.ok] == []
 
 
 def test_a_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    """The same seed writes the same ledgers; another seed, others. What `next` says works."""
-    for name, seed in (("one", "5"), ("two", "5"), ("three", "6")):
-        done = call("demo", "--keep", name, "--seed", seed, folder=tmp_path)
-        assert done.code == 0
-    following = done.out.splitlines()[-1].removeprefix("next: meshledger ").replace("'", "").split("--at ")
-    words = [*following[0].split(), "--at", following[1][:19], *following[1][20:].split()]
-    assert call(*words, folder=tmp_path).code == 0
+    """The same seed writes the same ledgers; another seed, others."""
+    for name, seed in (("one", 5), ("two", 5), ("three", 6)):
+        collected(tmp_path / name, seed)
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == sorted(
         ["incident.ledger", *(f"{name}.ledger" for name in NAMES)]
     )
@@ -91,7 +82,6 @@ def test_a_broken_incident_fails(question: str, tmp_path: Path) -> None:
     BREAKS[question](story)
     steps = {step.question: step for step in shown.checks(story, record(story, tmp_path), tmp_path)}
     assert not steps[question].ok
-    assert shown.line(steps[question]).endswith(" NOT OK")
 
 
 def test_a_broken_ledger_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,23 +102,8 @@ def test_a_broken_ledger_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_check_is_broken_somewhere(tmp_path: Path) -> None:
-    """No check is left out of the two tests above, and a failing one makes the exit code 1."""
+    """No check is left out of the two tests above."""
     story = imagine(1)
     asked = {step.question for step in shown.checks(story, record(story, tmp_path), tmp_path)}
     rest = {"verify alpha.ledger … echo.ledger", "merge, forwards and backwards", "at each minute, merged and not"}
     assert asked == set(BREAKS) | rest
-
-
-def test_not_ok_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One check that fails makes the exit code 1, and is counted."""
-
-    def broken(seed: int) -> Incident:
-        story = imagine(seed)
-        without(story, "echo", MachineLeft)
-        return story
-
-    monkeypatch.setattr(shown, "imagine", broken)
-    done = call("demo")
-    assert done.code == 1
-    assert sum(line.endswith(" NOT OK") for line in done.out.splitlines()) == 2
-    assert "15 answers, 2 of them wrong" in done.out
