@@ -15,8 +15,8 @@ import shlex
 import shutil
 import signal
 import tempfile
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -35,8 +35,6 @@ _SHOWN_MAX: Final = 8
 _TRUE: Final = b'"hostname":"alpha.lab.example"'
 _FALSE: Final = b'"hostname":"alphb.lab.example"'
 Say = Callable[[str], None]
-Ask = Callable[[Question, bool], Awaitable[Reading]]
-"""Put a question, or its control, to the ledger that is meant."""
 
 
 def run(
@@ -52,8 +50,12 @@ def run(
     work = Path(tempfile.mkdtemp(prefix="meshledger-nodes-"))
     try:
         return asyncio.run(_shown(_Plan(Parts.of(machines, seed), folder, work, frozenset(without)), tell, say))
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+    except BaseException as error:
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, asyncio.CancelledError):
+            raise KeyboardInterrupt from None
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -85,26 +87,17 @@ class _Plan:
 
 
 async def _shown(plan: _Plan, tell: Say, say: Say) -> Demo:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _this_task().cancel)
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(name, _this_task().cancel)
     async with AsyncExitStack() as stack:
         commands = Commands(plan.work)
         mesh, two = await _lived(plan, commands, say, stack)
         say("all nodes have ended; their ledgers are merged, and asked by processes that know nothing of this")
         ledgers = await _collected(plan, commands)
-        moments, receipts = {**mesh.moments, **two.moments}, {**mesh.receipts, **two.receipts}
-
-        async def asked(question: Question, control: bool) -> Reading:
-            words = typed(question.control if control else question.words, moments)
-            of = (control and question.control_of) or question.of
-            try:
-                answer = await commands.call(*words, *map(str, ledgers[of]), codes=_ANSWERED)
-            except Died as died:
-                return f"no answer: {died.message}", []
-            return question.read(answer, receipts)
-
+        asking = _Asking(commands, ledgers, {**mesh.moments, **two.moments}, {**mesh.receipts, **two.receipts})
         steps: list[Step] = []
-        async with asyncio.TaskGroup() as tasks:
-            for judging in [tasks.create_task(_judged(check, asked, moments)) for check in plan.checks]:
+        async with _together() as tasks:
+            for judging in [tasks.create_task(asking.judged(check)) for check in plan.checks]:
                 found = await judging
                 steps += found
                 tell(line(found))
@@ -112,7 +105,7 @@ async def _shown(plan: _Plan, tell: Say, say: Say) -> Demo:
     tell(f"{len(steps)} answers, {f'{wrong} of them wrong' if wrong else 'all of them ok'}")
     tell(f"the merged ledger: {plan.merged}")
     first = plan.checks[0].questions[0]
-    tell(f"next: meshledger {shlex.join([*typed(first.words, moments), str(plan.merged)])}")
+    tell(f"next: meshledger {shlex.join([*typed(first.words, asking.moments), str(plan.merged)])}")
     return Demo(ok=not wrong, generated=False, ledger=str(plan.merged), steps=steps)
 
 
@@ -129,13 +122,20 @@ async def _lived(plan: _Plan, commands: Commands, say: Say, stack: AsyncExitStac
     stack.push_async_callback(commands.end_all)
     mesh = Cluster(commands, wires, plan.parts.names)
     two = Cluster(commands, beside, BY_ADDRESS, addressing="address")
+    async with _together() as tasks:
+        tasks.create_task(Mesh(mesh, plan.parts, say, plan.without).told())
+        tasks.create_task(ByAddress(two, say, plan.without).told())
+    return mesh, two
+
+
+@asynccontextmanager
+async def _together() -> AsyncIterator[asyncio.TaskGroup]:
+    """Tasks that all end when one fails; it is the failure that is raised, and no group of such."""
     try:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(Mesh(mesh, plan.parts, say, plan.without).told())
-            tasks.create_task(ByAddress(two, say, plan.without).told())
+            yield tasks
     except BaseExceptionGroup as group:
         raise next(_leaves(group)) from None
-    return mesh, two
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
@@ -166,15 +166,39 @@ async def _collected(plan: _Plan, commands: Commands) -> Mapping[str, list[Path]
 # What is told.
 
 
-async def _judged(check: Check, asked: Ask, moments: Mapping[str, int]) -> list[Step]:
-    """The answers to the questions of a check, and to their controls."""
-    steps = []
-    for question in check.questions:
-        (answer, positions), (control, _) = await asyncio.gather(asked(question, False), asked(question, True))
-        ok = answer == question.expected != control
-        words = shlex.join(typed(question.words, moments))
-        steps.append(Step(words, question.expected, answer, ok, check.fault, positions, control))
-    return steps
+class _Asking:
+    """Puts questions, each at most once: one may be the control of another."""
+
+    def __init__(
+        self, commands: Commands, ledgers: Mapping[str, list[Path]], moments: Mapping[str, int], receipts: Mapping[str, str]
+    ) -> None:
+        self.moments = moments
+        self._commands = commands
+        self._ledgers = ledgers
+        self._receipts = receipts
+        self._put: dict[tuple[str, ...], asyncio.Future[object]] = {}
+
+    async def judged(self, check: Check) -> list[Step]:
+        """The answers to the questions of a check, and to their controls."""
+        steps = []
+        for question in check.questions:
+            (answer, positions), (control, _) = await asyncio.gather(
+                self._read(question, question.words, question.of),
+                self._read(question, question.control, question.control_of or question.of),
+            )
+            ok = answer == question.expected != control
+            words = shlex.join(typed(question.words, self.moments))
+            steps.append(Step(words, question.expected, answer, ok, check.fault, positions, control))
+        return steps
+
+    async def _read(self, question: Question, words: Sequence[str], of: str) -> Reading:
+        command = (*typed(words, self.moments), *map(str, self._ledgers[of]))
+        if command not in self._put:
+            self._put[command] = asyncio.ensure_future(self._commands.call(*command, codes=_ANSWERED))
+        try:
+            return question.read(await self._put[command], self._receipts)
+        except Died as died:
+            return f"no answer: {died.message}", []
 
 
 def line(steps: Sequence[Step]) -> str:

@@ -133,7 +133,7 @@ def _limit(parts: Parts) -> Check:
         _why(parts.dropped, parts.limited, "dead", "connection-limit, reached by way of others", "before the limit"),
         Question(asked("before the limit", "alive"), read, "down for a while", asked("whole", "silent")),
         _why(parts.dropped, parts.limited, "alive", "linked", "dead"),
-        Question(commands("before the limit", "alive"), read_acts, "no operator", commands("silent", "mute")),
+        Question(commands("before the limit", "alive"), read_acts, "no operator", commands("begun", "whole")),
     ))  # fmt: skip
 
 

@@ -41,6 +41,7 @@ _LOOK_S: Final = 0.2
 _TOGETHER: Final = 4
 """Commands at once."""
 _WORDS_KEPT: Final = 3
+BUSY: Final = "is this machine busy with something else?"
 _PROGRAM: Final = "import sys; from replay.cli import main; sys.exit(main())"
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _PR_SET_PDEATHSIG: Final = 1
@@ -66,8 +67,9 @@ class Commands:
         self.folder = folder
         self._room = asyncio.Semaphore(_TOGETHER)
         self._living: set[asyncio.subprocess.Process] = set()
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MESHLEDGER_", "PYTHON"))}
-        self._environment = {**kept, "PYTHONPATH": str(_ROOT), "XDG_STATE_HOME": str(folder / "nowhere")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MESHLEDGER_")}
+        where = os.pathsep.join(filter(None, (str(_ROOT), kept.get("PYTHONPATH"))))
+        self._environment = {**kept, "PYTHONPATH": where, "XDG_STATE_HOME": str(folder / "nowhere")}
 
     async def begin(self, words: Collection[str], *, stdout: Any, stderr: Any) -> asyncio.subprocess.Process:
         """Start a process: it has no terminal, and ends at the latest when this one does."""
@@ -180,43 +182,43 @@ class Cluster:
         process.kill()
         await process.wait()
 
-    async def gone(self, name: str) -> None:
-        """Wait until a machine that has left has ended by itself."""
-        process = self._running.pop(name)
-        async with asyncio.timeout(DEADLINE_S):
-            await process.wait()
+    async def gone(self, *names: str) -> None:
+        """Wait until machines that have left, or were told to stop, have ended by themselves. Raises Late, Died."""
+        ending = {name: self._running.pop(name) for name in names}
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                for name, process in ending.items():
+                    if await process.wait():
+                        raise self._died(name, process, "it ended")
+        except TimeoutError:
+            raise Late(f"not within {DEADLINE_S:g} s: {', '.join(names)} have ended", hint=BUSY) from None
 
     async def stop(self) -> None:
         """End all that run, in order."""
         for process in self._running.values():
-            process.send_signal(signal.SIGTERM)
-        stopping, self._running = self._running, {}
-        try:
-            async with asyncio.timeout(DEADLINE_S):
-                for process in stopping.values():
-                    await process.wait()
-        except TimeoutError:
-            raise Late(f"{', '.join(stopping)} did not stop within {DEADLINE_S:g} s") from None
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+        await self.gone(*self._running)
 
     # What to wait for.
 
-    async def until(self, what: str, holds: Callable[[], bool]) -> None:
+    async def until(self, what: str, holds: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
         """Wait until something holds. Raises Late, or Died if a machine's process ends meanwhile."""
-        end = time.monotonic() + DEADLINE_S
+        end = time.monotonic() + deadline_s
         while not await asyncio.to_thread(holds):
             for name, process in self._running.items():
                 if process.returncode is not None:
-                    raise Died(
-                        f"the node of {name} has ended by itself (exit code {process.returncode}) while waiting until {what}",
-                        hint=f"its last words: {self._last_words(name)}",
-                    )
+                    raise self._died(name, process, what)
             if time.monotonic() > end:
-                raise Late(f"not within {DEADLINE_S:g} s: {what}", hint="is this machine busy with something else?")
+                raise Late(f"not within {deadline_s:g} s: {what}", hint=BUSY)
             await asyncio.sleep(_LOOK_S)
 
-    def _last_words(self, name: str) -> str:
+    def _died(self, name: str, process: asyncio.subprocess.Process, what: str) -> Died:
         lines = self.log(name).read_text(encoding="utf-8", errors="replace").splitlines()
-        return " / ".join(lines[-_WORDS_KEPT:]) or "none"
+        return Died(
+            f"the node of {name} has ended by itself (exit code {process.returncode}) while waiting until {what}",
+            hint=f"its last words: {' / '.join(lines[-_WORDS_KEPT:]) or 'none'}",
+        )
 
     def _status(self, name: str) -> dict[str, Any]:
         with contextlib.suppress(Unreachable):

@@ -103,6 +103,7 @@ class Mesh:
         self.say(f"{len(names)} machines: keys, directories, DNS; {names[0]} founds the cluster, the others join with codes")
         for name in names:
             cluster.wires.publish(host(name), name)
+        cluster.mark("begun")
         await cluster.found("demo")
         await asyncio.gather(*(cluster.join(name) for name in names[1:]))
         await self._all_linked()
@@ -177,7 +178,7 @@ class Mesh:
         if PARTED not in self.without:
             cluster.receipts["the leave"] = (await cluster.command(parts.left, "leave"))["pos"]
             cluster.receipts["the removal"] = (await cluster.command(parts.asker, "remove", parts.removed))["pos"]
-            await asyncio.gather(cluster.gone(parts.left), cluster.gone(parts.removed))
+            await cluster.gone(parts.left, parts.removed)
         cluster.mark("parted")
 
 

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, Self
 
 from ledger.node.responder import Responder
@@ -46,7 +46,7 @@ class Wires:
         for gate in self._gates.values():
             gate.set()
         self._carried: dict[_Carried, None] = {}
-        self._limits: dict[str, int] = {}
+        self._limits: dict[str, frozenset[str]] = {}
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -138,22 +138,21 @@ class Wires:
                 carried.abort()
 
     def limit(self, name: str, most: int | None) -> None:
-        """No more than so many connections for a machine, in and out: those with its first peers by name stay, further ones are
-        dropped, and turned away. None: as many as it likes.
+        """No more than so many machines may be connected with one: the first ones by name of those that are stay, the others are
+        dropped, and turned away, whoever dials. None: as many as it likes.
         """
         self._limits.pop(name, None)
         if most is None:
             return
-        self._limits[name] = most
-        theirs = sorted((each for each in self._carried if name in each.ends), key=lambda each: sorted(set(each.ends) - {name}))
-        for carried in theirs[most:]:
-            carried.abort()
+        theirs = {each: next(iter(set(each.ends) - {name})) for each in self._carried if name in each.ends}
+        self._limits[name] = frozenset(sorted(set(theirs.values()))[:most])
+        for carried, other in theirs.items():
+            if other not in self._limits[name]:
+                carried.abort()
 
-    def admits(self, ends: Iterable[str]) -> bool:
-        """Whether one more connection between these is within their limits."""
-        return all(
-            sum(1 for each in self._carried if name in each.ends) < self._limits[name] for name in ends if name in self._limits
-        )
+    def admits(self, a: str, b: str) -> bool:
+        """Whether one more connection between these is within the limits of both."""
+        return all(other in self._limits[name] for name, other in ((a, b), (b, a)) if name in self._limits)
 
     async def gate(self, source: str, target: str) -> None:
         """Until what `source` sends gets through."""
@@ -176,7 +175,7 @@ class _Carrying:
         carried = _Carried(self._ends, [writer])
         try:
             await wires.gate(dialler, acceptor)
-            if not wires.admits(self._ends):
+            if not wires.admits(*self._ends):
                 await _turn_away(reader, writer)
                 return
             wires._carried[carried] = None  # noqa: SLF001
