@@ -216,6 +216,7 @@ def line(steps: Sequence[Step]) -> str:
 
 
 def _brief(question: str) -> str:
-    """A question without its options."""
+    """A question without its options and moments."""
     words = shlex.split(question)
-    return " ".join(words[: next((place for place, word in enumerate(words) if word.startswith("-")), len(words))])
+    named = words[: next((place for place, word in enumerate(words) if word.startswith("-")), len(words))]
+    return " ".join(word for word in named if not word[0].isdigit())
