@@ -32,6 +32,7 @@ RULES: Final[dict[str, str]] = {
     "limit-heals-itself": "A link dropped by the connection limit is back within 60 s, with no operator's act between.",
     "unique-hostnames": "No two members bear one host name.",
     "forward-and-reverse": "The address that a member's host name gives leads back to that name.",
+    "address-has-name": "Where machines go by address, each address has a name, as a reverse look-up finds it.",
 }
 """The rules by name, each with its sentence."""
 _SPANS: Final = ("one-version", "machines-max", "unique-hostnames")
@@ -214,6 +215,9 @@ class _Rules:
         """Whether an address leads back to the members' names that give it, as of this look-up."""
         back = self.lookups.get(("reverse", address))
         held = self.astray.get(address)
+        if self.cluster.addressing == "address":
+            self._named(address, entry, held)
+            return
         names = {}
         for machine in self.cluster.members:
             hostname = self.cluster.membership.machines[machine].hostname
@@ -233,6 +237,19 @@ class _Rules:
             says = f"{hostname} gives {address}, which {what}"
             shown = there.position, back.position
             self.astray[address] = entry, Finding("forward-and-reverse", says, (machine,), entry.effective_ns, None, shown)
+
+    def _named(self, address: str, entry: Entry, held: tuple[Entry, Finding] | None) -> None:
+        """Whether a member's address has a name, as of this look-up; of one that timed out nothing is known."""
+        members = self.cluster.membership.machines
+        bearers = [name for name in self.cluster.members if _plain(members[name].hostname or "") == address]
+        if not _found_nothing(entry):
+            if held is not None:
+                self.found.append(msgspec.structs.replace(held[1], until_ns=entry.effective_ns))
+                del self.astray[address]
+        elif bearers and held is None and _outcome(entry) != "timeout":
+            says = f"{address} is the address of {bearers[0]}, and has no name ({_outcome(entry)})"
+            shown = members[bearers[0]].since, entry.position
+            self.astray[address] = entry, Finding("address-has-name", says, (bearers[0],), entry.effective_ns, None, shown)
 
     # Joins, transports, drops.
 

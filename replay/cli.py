@@ -59,7 +59,7 @@ _PLACES: Final = {
     "sethostname": ("replay.commands_node", "Change a machine's main host name."),
     "systemd-unit": ("replay.commands_setup", "The unit under which a node runs."),
     "note": ("replay.commands_notes", "Write a note, or mark a moment, in a feed of your own."),
-    "demo": ("replay.commands_program", "A generated incident, asked about and checked."),
+    "demo": ("replay.commands_program", "A real cluster raised on loopback, broken, and asked about."),
     "schema": ("replay.commands_program", "The JSON Schema of an answer."),
     "version": ("replay.commands_program", "Of this program, Python, SQLite and the ledger format."),
     "completion": ("replay.commands_program", "A script that completes commands in your shell."),

@@ -1,198 +1,222 @@
-"""An incident to try everything on, until a live mesh is at hand: five machines that never were, fifteen minutes, four faults.
+"""`meshledger demo`: a real cluster raised on loopback, broken, and asked about; every answer is held against what must be.
 
-`imagine` tells what each machine would have written, from a seed and nothing else; `record` writes that into one ledger a
-machine, through the same door as any writer. The story knows where its own events stand, so that answers about it can be held
-against it (`demonstration`).
+The nodes are processes of their own (`demo_mesh`), with real keys, real SSH and their own views of DNS (`demo_wires`). What is
+expected is written down first (`demo_checks`), then the faults happen (`demo_story`) and every node is ended. The ledgers that
+are left are merged, and asked by fresh processes through the command line and nothing else. A line a fault, ending in `ok` or
+`NOT OK`; then what any reader may type.
 
-    03:00  five machines join, and twenty links stand
-    03:03  the link bravo=delta is reset, and back within seconds
-    03:06  charlie gets a host name that DNS does not know: all lose it but bravo, whose link is older
-    03:10  delta has heard nothing of echo for a minute, while echo hears delta: the pair is asymmetric
-    03:11  charlie has its old name again, and all links are back
-    03:13  echo leaves in order
-
-Effects: `record` writes files; `imagine` uses dice of its own, so that the same seed gives the same bytes.
+Effects: those of its rooms, and two folders: the nodes', which is taken away again, and the ledgers', which stays.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-from hashlib import sha256
+import asyncio
+import shlex
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-import msgspec
+from ledger.errors import Refused
+from ledger.opening import translate
+from replay.demo_checks import ALTERED, MESH, NAMED, NAMELESS, Check, Question, Reading, checks, typed
+from replay.demo_mesh import Cluster, Commands, Died
+from replay.demo_story import BY_ADDRESS, ByAddress, Mesh, Parts
+from replay.demo_wires import Wires
+from replay.receipts import Demo, Step
 
-from ledger import events as ev
-from ledger.entry import Observed
-from ledger.identity import Feed, incarnation_id
-from ledger.notes import key_text
-from ledger.store import Ledger
-from replay.spans import SECOND_NS
-
-NAMES: Final = ("alpha", "bravo", "charlie", "delta", "echo")
-START_NS: Final = 1_767_582_000 * SECOND_NS
-"""2026-01-05T03:00:00Z."""
-MINUTES: Final = 15
-
-
-class Incident(msgspec.Struct):
-    """What each machine wrote, and where what the story is about stands: `places` by label, such as `alpha#57`."""
-
-    feeds: dict[str, Feed]
-    entries: dict[str, list[Observed]]
-    places: dict[str, str]
+_BLOCKS: Final = 77, 78
+"""The second octets of the addresses of the two clusters."""
+_ANSWERED: Final = (0, 1, 3, 4)
+_SHOWN_MAX: Final = 8
+_TRUE: Final = b'"hostname":"alpha.lab.example"'
+_FALSE: Final = b'"hostname":"alphb.lab.example"'
+Say = Callable[[str], None]
 
 
-Event = ev.Event | Callable[[Incident], ev.Event]
-"""An event, or what makes it of all that was written before."""
+def run(
+    seed: int, machines: int, keep: Path | None, *, tell: Say | None = None, say: Say | None = None, without: Collection[str] = ()
+) -> Demo:
+    """Raise, break, ask. `keep`: the new folder for the ledgers, else one among the temporary ones; `tell` takes each line of the
+    result as it comes, `say` what is being done. `without`: faults that are left out, whose lines are then NOT OK.
+
+    Raises Refused if the folder is there, and Died or Late if a node ended by itself, or did not do its part in time.
+    """
+    tell, say = tell or (lambda _line: None), say or (lambda _line: None)
+    folder = _folder(keep)
+    work = Path(tempfile.mkdtemp(prefix="meshledger-nodes-"))
+    try:
+        return asyncio.run(_shown(_Plan(Parts.of(machines, seed), folder, work, frozenset(without)), tell, say))
+    except BaseException as error:
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, asyncio.CancelledError):
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
-def imagine(seed: int) -> Incident:
-    """The incident of this seed. Round trips and the seconds within each minute differ from seed to seed; the faults do not."""
-    return _Story(seed).told()
+def _folder(keep: Path | None) -> Path:
+    if keep is None:
+        return Path(tempfile.mkdtemp(prefix="meshledger-demo-"))
+    try:
+        keep.mkdir(mode=0o700)
+    except FileExistsError:
+        raise Refused(f"{keep}: is there already", hint="name a new folder") from None
+    except FileNotFoundError:
+        raise Refused(f"{keep.parent}: there is no such folder", hint="make it first, or name another") from None
+    except OSError as error:
+        raise translate(error, str(keep)) from None
+    return keep
 
 
-def record(incident: Incident, folder: Path) -> list[Path]:
-    """Write each machine's feed into a ledger of its own, in `folder`. Raises what `Ledger` raises."""
-    paths = []
-    for name, feed in incident.feeds.items():
-        path = folder / f"{name}.ledger"
-        with Ledger.create(path, incarnation=feed.incarnation) as ledger:
-            ledger.append(incident.entries[name], observer=feed)
-            ledger.seal(feed)
-        paths.append(path)
-    return paths
+class _Plan:
+    """Who plays what, where, and what must be the answers. `folder`: of the ledgers; `work`: of the nodes."""
+
+    def __init__(self, parts: Parts, folder: Path, work: Path, without: Collection[str]) -> None:
+        self.parts = parts
+        self.folder = folder
+        self.work = work
+        self.without = without
+        self.checks = checks(parts)
+        self.merged = folder / "mesh.ledger"
 
 
-class _Story:
-    """The story while it is told, minute by minute: first what happens, then the pings of that minute."""
-
-    def __init__(self, seed: int) -> None:
-        self.dice = random.Random(seed)  # noqa: S311  a story, no secret
-        keys = {name: key_text(sha256(f"generated {seed} {name}".encode()).digest()) for name in NAMES}
-        self.incarnation = incarnation_id("demo", "ssh", "name", keys["alpha"], f"seed {seed}")
-        self.salt = f"seed {seed}"
-        self.feeds = {name: Feed.of(self.incarnation, name, 1, keys[name]) for name in NAMES}
-        self.happenings: list[tuple[int, str, str, Event]] = []
-        self.links: dict[tuple[str, str], str | None] = {}
-        self.made = dict.fromkeys(NAMES, 0)
-        self.reasons: dict[tuple[str, str], ev.Reason] = {}
-        self.deaf: set[tuple[str, str]] = set()
-        self.members = list(NAMES)
-
-    def told(self) -> Incident:
-        """All of it, in the order in which it happened, every entry in its feed."""
-        self._begin()
-        for number in range(MINUTES):
-            self._happen(number)
-            self._ping(number)
-        incident = Incident(self.feeds, {name: [] for name in NAMES}, {})
-        for at_ns, name, label, event in sorted(self.happenings, key=lambda each: each[0]):
-            made = event if isinstance(event, ev.Event) else event(incident)
-            mono_ns = at_ns - START_NS + (NAMES.index(name) + 1) * SECOND_NS
-            incident.entries[name].append(Observed(at_ns, made, 1, mono_ns))
-            if label:
-                incident.places[label] = self.feeds[name].at(len(incident.entries[name]))
-        return incident
-
-    def add(self, at_ns: int, name: str, event: Event, label: str = "") -> None:
-        """One entry of a feed."""
-        self.happenings.append((at_ns, name, label, event))
-
-    def _begin(self) -> None:
-        for place, (name, feed) in enumerate(self.feeds.items()):
-            at_ns = START_NS + place * SECOND_NS // 10
-            self.add(at_ns, name, ev.FeedOpened(self.incarnation, name, 1, feed.ledger_key))
-            if name == "alpha":
-                self.add(at_ns, name, ev.ClusterCreated("demo", self.incarnation, "ssh", "name", self.salt))
-                self.add(at_ns, name, ev.SettingsChanged(1))
-            joined = ev.MachineJoined(name, f"{name}.lab.example", ledger_key=feed.ledger_key, held=0 if name == "alpha" else 1)
-            self.add(at_ns + 1_000_000, "alpha", joined, f"join {name}")
-            self.add(at_ns + 2_000_000, name, ev.NodeStarted(1, "demo"))
-        for a in NAMES:
-            for b in NAMES:
-                if a < b:
-                    self._up(START_NS + 5 * SECOND_NS, a, b)
-
-    def _second(self, number: int, low: int, high: int) -> int:
-        return START_NS + number * 60 * SECOND_NS + self.dice.randrange(low * 1000, high * 1000) * 1_000_000
-
-    def _up(self, at_ns: int, a: str, b: str) -> None:
-        for near, far in ((a, b), (b, a)):
-            self.made[near] += 1
-            self.links[near, far] = f"{near}-{self.made[near]}"
-            self.add(at_ns, near, ev.LinkEstablished(far, self.links[near, far], f"192.0.2.{NAMES.index(far) + 11}:22", "ssh"))
-
-    def _lost(self, at_ns: int, near: str, far: str, reason: ev.Reason, *, detail: str = "", label: str = "") -> None:
-        link = self.links.get((near, far))
-        self.links[near, far] = None
-        self.reasons[near, far] = reason
-        self.add(at_ns, near, ev.LinkLost(far, reason, link, detail=detail), label)
-
-    def _happen(self, number: int) -> None:
-        at_ns = self._second(number, 6, 20)
-        if number == 3:  # a flap: a link is reset, and back within seconds
-            self._lost(at_ns, "bravo", "delta", "reset", detail="Connection reset by peer", label="flap")
-            self._lost(at_ns + 1_000_000, "delta", "bravo", "closed")
-            self._up(at_ns + 4 * SECOND_NS, "bravo", "delta")
-        elif number == 6:  # a new host name, which DNS does not know: only bravo's older link stays
-            self.add(at_ns, "charlie", ev.HostnameChanged("charlie.lab.example", "c3.lab.example", forced=True), "rename")
-            for place, name in enumerate(("alpha", "delta", "echo")):
-                lost_ns = at_ns + (20 + place) * SECOND_NS // 10
-                self.add(lost_ns, name, ev.NameFailed("c3.lab.example", outcome="nxdomain", server="192.0.2.53"))
-                self._lost(
-                    lost_ns + 1_000_000,
-                    name,
-                    "charlie",
-                    "name-unresolvable",
-                    detail="c3.lab.example: no such name",
-                    label=f"lost {name}",
-                )
-                self._lost(lost_ns + 2_000_000, "charlie", name, "closed")
-        elif number == 9:  # delta hears nothing of echo any more, while echo hears delta
-            self.deaf.add(("delta", "echo"))
-        elif number == 10:
-            self._lost(at_ns, "delta", "echo", "timeout", detail="no answer within 15 s", label="deaf")
-        elif number == 11:  # the old name again
-            self.add(at_ns, "charlie", ev.HostnameChanged("c3.lab.example", "charlie.lab.example"), "renamed back")
-            for place, name in enumerate(("alpha", "delta", "echo")):
-                self._up(at_ns + (place + 1) * SECOND_NS, name, "charlie")
-            self.deaf.clear()
-            self._up(at_ns + 4 * SECOND_NS, "delta", "echo")
-        elif number == 13:  # echo leaves in order
-            self.members.remove("echo")
-            self.add(at_ns, "echo", _leave, "leave")
-            self.add(at_ns + 1_000_000, "echo", ev.NodeStopped(1, "demo"))
-            for name in self.members:
-                self._lost(at_ns + 2_000_000, name, "echo", "left")
-
-    def _ping(self, number: int) -> None:
-        for near in self.members:
-            for far in self.members:
-                if near != far:
-                    self._ping_one(self._second(number, 32, 55), near, far, number + 1)
-
-    def _ping_one(self, at_ns: int, near: str, far: str, number: int) -> None:
-        link = self.links[near, far]
-        rtt_us = int(self.dice.lognormvariate(6.2, 0.4))
-        sent_us = (at_ns - START_NS) // 1000 + 10**6 * (NAMES.index(near) + 1)
-        there_us = (at_ns - START_NS) // 1000 + 10**6 * (NAMES.index(far) + 1)
-        feed = self.feeds[far].id
-
-        deaf, reason = (near, far) in self.deaf, self.reasons.get((near, far), "timeout")
-
-        def result(before: Incident) -> ev.Event:
-            held = len(before.entries[far])
-            if deaf or link is None:
-                return ev.PingFailed(far, number, "timeout" if deaf else reason, link, feed, held)
-            stamps = (sent_us, there_us + rtt_us // 2, there_us + rtt_us // 2, sent_us + rtt_us)
-            return ev.PingAnswered(far, number, rtt_us, link, *stamps, 1, feed, held)
-
-        self.add(at_ns, near, result)
+async def _shown(plan: _Plan, tell: Say, say: Say) -> Demo:
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(name, _this_task().cancel)
+    async with AsyncExitStack() as stack:
+        commands = Commands(plan.work)
+        mesh, two = await _lived(plan, commands, say, stack)
+        say("all nodes have ended; their ledgers are merged, and asked by processes that know nothing of this")
+        ledgers = await _collected(plan, commands)
+        asking = _Asking(commands, ledgers, {**mesh.moments, **two.moments}, {**mesh.receipts, **two.receipts})
+        steps: list[Step] = []
+        async with _together() as tasks:
+            for judging in [tasks.create_task(asking.judged(check)) for check in plan.checks]:
+                found = await judging
+                steps += found
+                tell(line(found))
+    wrong = sum(not step.ok for step in steps)
+    tell(f"{len(steps)} answers, {f'{wrong} of them wrong' if wrong else 'all of them ok'}")
+    tell(f"the merged ledger: {plan.merged}")
+    first = plan.checks[0].questions[0]
+    tell(f"next: meshledger {shlex.join([*typed(first.words, asking.moments), str(plan.merged)])}")
+    return Demo(ok=not wrong, generated=False, ledger=str(plan.merged), steps=steps)
 
 
-def _leave(before: Incident) -> ev.Event:
-    """Echo's leave: it ends the join by which alpha admitted it, and holds all of its own feed, this entry too."""
-    return ev.MachineLeft("echo", (before.places["join echo"],), len(before.entries["echo"]) + 1, "left", "echo")
+def _this_task() -> asyncio.Task[object]:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in one
+    return task
+
+
+async def _lived(plan: _Plan, commands: Commands, say: Say, stack: AsyncExitStack) -> tuple[Cluster, Cluster]:
+    """Both clusters, from the first key to the last process."""
+    wires = await stack.enter_async_context(Wires(plan.parts.names, _BLOCKS[0]))
+    beside = await stack.enter_async_context(Wires(BY_ADDRESS, _BLOCKS[1], by_address=True))
+    stack.push_async_callback(commands.end_all)
+    mesh = Cluster(commands, wires, plan.parts.names)
+    two = Cluster(commands, beside, BY_ADDRESS, addressing="address")
+    async with _together() as tasks:
+        tasks.create_task(Mesh(mesh, plan.parts, say, plan.without).told())
+        tasks.create_task(ByAddress(two, say, plan.without).told())
+    return mesh, two
+
+
+@asynccontextmanager
+async def _together() -> AsyncIterator[asyncio.TaskGroup]:
+    """Tasks that all end when one fails; it is the failure that is raised, and no group of such."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            yield tasks
+    except BaseExceptionGroup as group:
+        raise next(_leaves(group)) from None
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _leaves(each)
+        else:
+            yield each
+
+
+async def _collected(plan: _Plan, commands: Commands) -> Mapping[str, list[Path]]:
+    """Each machine's ledger in the folder that stays, those of the mesh also merged: by name, what questions are put to."""
+    beside = plan.folder / "by-address"
+    beside.mkdir(mode=0o700)
+    collected: dict[Path, list[Path]] = {plan.folder: [], beside: []}
+    for folder, names in ((plan.folder, plan.parts.names), (beside, BY_ADDRESS)):
+        for name in names:
+            target = folder / f"{name}.ledger"
+            shutil.move(plan.work / name / "node.ledger", target)
+            collected[folder].append(target.absolute())
+    merged = plan.merged.absolute()
+    await commands.call("merge", *map(str, collected[plan.folder]), "-O", str(merged))
+    altered = plan.work / "altered.ledger"
+    altered.write_bytes(merged.read_bytes().replace(_TRUE, _FALSE, 1))
+    return {MESH: [merged], NAMELESS: collected[beside], NAMED: [plan.work / "named.ledger"], ALTERED: [altered]}
+
+
+# What is told.
+
+
+class _Asking:
+    """Puts questions, each at most once: one may be the control of another."""
+
+    def __init__(
+        self, commands: Commands, ledgers: Mapping[str, list[Path]], moments: Mapping[str, int], receipts: Mapping[str, str]
+    ) -> None:
+        self.moments = moments
+        self._commands = commands
+        self._ledgers = ledgers
+        self._receipts = receipts
+        self._put: dict[tuple[str, ...], asyncio.Future[object]] = {}
+
+    async def judged(self, check: Check) -> list[Step]:
+        """The answers to the questions of a check, and to their controls."""
+        steps = []
+        for question in check.questions:
+            (answer, positions), (control, _) = await asyncio.gather(
+                self._read(question, question.words, question.of),
+                self._read(question, question.control, question.control_of or question.of),
+            )
+            ok = answer == question.expected != control
+            words = shlex.join(typed(question.words, self.moments))
+            steps.append(Step(words, question.expected, answer, ok, check.fault, positions, control))
+        return steps
+
+    async def _read(self, question: Question, words: Sequence[str], of: str) -> Reading:
+        command = (*typed(words, self.moments), *map(str, self._ledgers[of]))
+        if command not in self._put:
+            self._put[command] = asyncio.ensure_future(self._commands.call(*command, codes=_ANSWERED))
+        try:
+            return question.read(await self._put[command], self._receipts)
+        except Died as died:
+            return f"no answer: {died.message}", []
+
+
+def line(steps: Sequence[Step]) -> str:
+    """The steps of one fault as one line."""
+    said = "; ".join(f"{_brief(step.question)} -> {step.answer}" for step in steps)
+    positions = list(dict.fromkeys(position for step in steps for position in step.positions))
+    by = f"; by {' '.join(positions[:_SHOWN_MAX])}{' …' if len(positions) > _SHOWN_MAX else ''}" if positions else ""
+    wrong = [
+        f"expected {step.expected}" if step.answer != step.expected else f"and {step.expected} without it, too"
+        for step in steps
+        if not step.ok
+    ]
+    verdict = f"{'; '.join(wrong)}   NOT OK" if wrong else "ok"
+    return f"{steps[0].fault}: {said}{by}   {verdict}"
+
+
+def _brief(question: str) -> str:
+    """A question without its options and moments."""
+    words = shlex.split(question)
+    named = words[: next((place for place, word in enumerate(words) if word.startswith("-")), len(words))]
+    return " ".join(word for word in named if not word[0].isdigit())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from replay.answers import Answer, Count, Instant, Pos
 
@@ -254,16 +254,21 @@ class Version(Answer, frozen=True, kw_only=True, tag="meshledger.version/1"):
 
 
 class Step(Struct, frozen=True):
-    """A question of the demonstration, what was expected, what came, and whether they agree."""
+    """A question of the demonstration, what was expected, what came, and whether that is right. `fault`: what it is about;
+    `positions`: the entries that show it; `control`: what came where the fault was not, which must be something else.
+    """
 
     question: str
     expected: str
     answer: str
     ok: bool
+    fault: str | None = None
+    positions: list[Pos] = field(default_factory=list)
+    control: str | None = None
 
 
 class Demo(Answer, frozen=True, kw_only=True, tag="meshledger.demo/1"):
-    """`demo`: an incident recorded, asked about and checked. `generated`: no real machine took part."""
+    """`demo`: a cluster raised, broken, asked about and checked. `generated`: no real node took part. `ledger`: all in one."""
 
     ok: bool
     generated: bool

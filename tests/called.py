@@ -1,6 +1,6 @@
 """The command line, called within this process: what it wrote on either stream, and how it ended.
 
-`incident` records the generated incident of the demonstration, which most proofs about the command line are put to.
+`incident` records the generated incident, which most proofs about the command line are put to.
 """
 
 import contextlib
@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from generated import imagine, record
+
 from replay.cli import main
-from replay.demo import imagine, record
 
 FORGOTTEN = ("MESHLEDGER_DIR", "MESHLEDGER_OUTPUT", "MESHLEDGER_TZ", "XDG_STATE_HOME", "COLUMNS")
 """What the environment of whoever runs the tests might say to us."""

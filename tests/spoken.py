@@ -11,6 +11,9 @@
     05:00 cut alpha bravo
     ----
 
+    incident told                 (the generated incident (`generated`), with all ledgers merged, in that folder)
+    ----
+
     meshledger at end x.ledger    (a command, as it would be typed)
     ----
     what it prints                (`~` stands for an empty line)
@@ -27,6 +30,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from called import Called, call
+from generated import collected
 from telling import record, told
 
 UPDATE = "MESHLEDGER_UPDATE"
@@ -58,6 +62,9 @@ def _told(lines: list[str], folder: Path) -> Iterator[str]:
         elif first.startswith("world "):
             yield from block.splitlines()
             record(told(content), folder / first.removeprefix("world "))
+        elif first.startswith("incident "):
+            yield from block.splitlines()
+            collected(folder / first.removeprefix("incident "))
         elif first.startswith("meshledger "):
             commands += 1
             yield from [first, DASHES, *_printed(call(*shlex.split(first)[1:], folder=folder))]

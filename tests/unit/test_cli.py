@@ -14,10 +14,10 @@ from shutil import copyfile
 import jsonschema
 import pytest
 from called import Called, call, incident
+from generated import imagine
 
 from ledger.store import Ledger
 from replay.cli import cli
-from replay.demo import imagine
 from replay.listings import LISTED
 from replay.output import columns
 from replay.schemas import ANSWERS, row_schema, schema
@@ -49,7 +49,6 @@ SPOKEN = {
     "prove": ["prove", "alpha#12", "told", "--key", "a.key"],
     "keygen": ["keygen", "-O", "{new}/b.key"],
     "note": ["note", "the wire was cut", "--mark", "cut", "--at", T, "--as", "kim", "-L", "{new}/noted.ledger"],
-    "demo": ["demo", "--seed", "3"],
     "version": ["version"],
 }
 """One way to say each command that has an answer. `{new}`: a folder of the test's own."""
@@ -66,10 +65,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-LIVE_ANSWERS = {"node", "invite", "done", "status", "doctor"}
+LIVE_ANSWERS = {"node", "invite", "done", "status", "doctor", "demo"}
 LIVE_COMMANDS = {
     "init", "join", "run", "doctor", "sshd-config", "invite", "status", "leave", "remove", "disconnect", "reconnect",
-    "sethostname", "systemd-unit",
+    "sethostname", "systemd-unit", "demo",
 }  # fmt: skip
 """Of a running node: what they answer is held against its schema where nodes run (`e2e`)."""
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from called import Called, call, incident
+from generated import imagine, record
 
 import replay.states
 from ledger.events import LinkLost, NoteAdded
 from ledger.store import Ledger
-from replay.demo import imagine, record
 
 PROGRAM = [sys.executable, "-c", "import sys; from replay.cli import main; sys.exit(main())"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}

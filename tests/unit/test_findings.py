@@ -6,9 +6,11 @@ from pathlib import Path
 
 from recorded import observed, recorded
 from told import ns, own
+from told import told as by_hand
 
 from ledger import events as ev
 from ledger.entry import Entry
+from ledger.identity import Feed, incarnation_id
 from projections.findings import RULES, Finding, lint
 from replay.findings import findings
 from replay.history import History
@@ -31,6 +33,19 @@ def found_name(name: str, *answers: str) -> ev.NameResolved:
 
 RENAMED = ev.HostnameChanged("charlie.lab.example", "c3.lab.example")
 UPGRADED = ev.VersionChanged("1.0", "1.1")
+
+
+def by_address(addressing: str, *looked_up: tuple[float, ev.Event]) -> list[Finding]:
+    """What is found of alpha at 192.0.2.1, which founded a cluster, and bravo, which looks addresses up."""
+    a, b = "ed25519:a", "ed25519:b"
+    root = incarnation_id("lab", "ssh", addressing, a, "salt")
+    made = ev.FeedOpened(root, "alpha", 1, a), ev.ClusterCreated("lab", root, "ssh", addressing, "salt")
+    joins = (
+        ev.MachineJoined(name, address, ledger_key=key, addressing=addressing)
+        for name, address, key in (("alpha", "192.0.2.1", a), ("bravo", "192.0.2.2", b))
+    )
+    alpha = by_hand(Feed.of(root, "alpha", 1, a), *((0, event) for event in (*made, *joins)))
+    return told(alpha, by_hand(Feed.of(root, "bravo", 1, b), (1, ev.FeedOpened(root, "bravo", 1, b)), *looked_up))
 
 
 def test_a_rename_that_nobody_finds_before_the_upgrade() -> None:
@@ -140,6 +155,17 @@ def test_forward_and_reverse_match() -> None:
     assert "leads back to no name (nxdomain)" in missing.says
     assert told(alpha, own("bravo", (10, forward), (11, right))) == []
     assert told(alpha, own("bravo", (10, forward))) == []  # nobody looked
+
+
+def test_by_address_each_address_has_a_name() -> None:
+    """A member's address that a reverse look-up finds no name for, until one finds it; a time-out, or a stranger's, is none."""
+    missing, there = ev.NameFailed("192.0.2.1", "reverse"), ev.NameResolved("192.0.2.1", "reverse", answers=("alpha.lab",))
+    (found,) = by_address("address", (10, there), (20, missing), (21, missing), (50, there))
+    assert (found.rule, found.subjects, found.positions) == ("address-has-name", ("alpha",), ("alpha#3", "bravo#3"))
+    assert (found.since_ns, found.until_ns) == (ns(20), ns(50))
+    assert by_address("address", (20, ev.NameFailed("192.0.2.1", "reverse", "timeout"))) == []
+    assert by_address("address", (20, ev.NameFailed("192.0.2.9", "reverse"))) == []
+    assert by_address("name", (20, missing)) == []
 
 
 def test_every_rule_is_broken_somewhere_above() -> None:

@@ -1,36 +1,27 @@
-"""`meshledger demo`: the generated incident (`demo`) recorded, asked about, and checked.
+"""The generated incident (`generated`), asked about through the library: each answer is held against what the story says.
 
-Each step puts a question as a guest would and holds the answer against what the story says. What is expected comes from the
-story alone, never from the answer; so a step fails if the record, a fold or a question goes wrong, and a test breaks the
-incident to see that it does. One line a step, ending in `ok` or `NOT OK`.
-
-Effects: writes the ledgers into a new folder, and takes it away again unless it is to be kept.
+What is expected comes from the story alone, never from the answer; so a step fails if the record, a fold or a question goes
+wrong, and a test breaks the incident to see that it does.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from ledger.errors import LedgerError, Refused
-from ledger.opening import translate
+from generated import MINUTES, NAMES, START_NS, Incident
+
+from ledger.errors import LedgerError
 from replay import states
 from replay.blame import blame
 from replay.check import verify
-from replay.demo import MINUTES, NAMES, START_NS, Incident, imagine, record
 from replay.diff import diff
 from replay.history import History
 from replay.merge import merge
-from replay.receipts import Demo, Step
 from replay.spans import SECOND_NS
 from replay.stats import stats
 
-FIRST_LINE: Final = (
-    "This incident is generated: five machines that never were, fifteen minutes, four faults. No real machine takes part."
-)
 _HIDDEN_FROM: Final = ("alpha", "delta", "echo")
 """Who loses charlie when its name is gone."""
 
@@ -38,51 +29,16 @@ Question = tuple[str, str, Callable[[], str]]
 """What is asked, in the words of the command line; what the story says to it; and what gives the answer."""
 
 
-def run(seed: int, keep: Path | None, told: Callable[[str], None] | None = None) -> Demo:
-    """Record the incident of this seed, check every answer about it, and tell each line as it comes.
+class Step(NamedTuple):
+    """A question, what was expected, and what came."""
 
-    `keep`: the new folder for its ledgers; without it they are taken away again. Raises Refused if that is there.
-    """
-    tell = told or (lambda _line: None)
-    folder = _folder(keep)
-    try:
-        tell(FIRST_LINE)
-        incident = imagine(seed)
-        steps = []
-        for step in checks(incident, record(incident, folder), folder):
-            steps.append(step)
-            tell(line(step))
-        wrong = sum(not step.ok for step in steps)
-        tell(f"{len(steps)} answers, {f'{wrong} of them wrong' if wrong else 'all of them ok'}")
-        merged = folder / "incident.ledger"
-        if keep is None:
-            tell("next: meshledger demo --keep incident")
-        else:
-            tell(f"next: meshledger connstatus --at '2026-01-05 03:10:30' -L {merged}")
-    finally:
-        if keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
-    return Demo(ok=not wrong, generated=True, ledger=None if keep is None else str(merged), steps=steps)
+    question: str
+    expected: str
+    answer: str
 
-
-def _folder(keep: Path | None) -> Path:
-    if keep is None:
-        return Path(tempfile.mkdtemp(prefix="meshledger-demo-"))
-    try:
-        keep.mkdir(mode=0o700)
-    except FileExistsError:
-        raise Refused(f"{keep}: is there already", hint="name a new folder") from None
-    except FileNotFoundError:
-        raise Refused(f"{keep.parent}: there is no such folder", hint="make it first, or name another") from None
-    except OSError as error:
-        raise translate(error, str(keep)) from None
-    return keep
-
-
-def line(step: Step) -> str:
-    """A step as one line."""
-    verdict = "ok" if step.ok else f"expected {step.expected}   NOT OK"
-    return f"{step.question} -> {step.answer}   {verdict}"
+    @property
+    def ok(self) -> bool:
+        return self.expected == self.answer
 
 
 def checks(incident: Incident, paths: Sequence[Path], folder: Path) -> Iterator[Step]:
@@ -101,7 +57,7 @@ def checks(incident: Incident, paths: Sequence[Path], folder: Path) -> Iterator[
                 found = ask()
             except LedgerError as error:
                 found = f"{type(error).__name__}: {error.message}"
-            yield Step(question, expected, found, found == expected)
+            yield Step(question, expected, found)
 
 
 # What is asked, and what the story says.
