@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from ledger.events import FeedReceived, MachineJoined, SettingsChanged
@@ -35,6 +36,7 @@ if len(sys.argv) > 3:
 else:
     print(asyncio.run(daemon.run()))
 """
+COMMAND = "import sys; from replay.cli import main; sys.exit(main())"
 
 
 def free_port() -> int:
@@ -61,6 +63,13 @@ class Node:
                 stderr=errors, cwd=Path(__file__).parents[1],
             )  # fmt: skip
 
+    def run(self, *inside: str) -> None:
+        """Run it by the command line, as an operator would; `inside`: the command that goes before it, if any."""
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        command = [*inside, sys.executable, "-c", COMMAND, "run", "--dir", str(self.folder.path)]
+        with (self.folder.path / "stderr").open("ab") as errors:
+            self.process = subprocess.Popen(command, stdout=errors, stderr=errors, env=environment)
+
     def ask(self, word: str, **more: object) -> dict:
         """A request over its control socket."""
         return ask(self.folder.file(SOCKET), {"ask": word, **more}, timeout_s=30)
@@ -85,19 +94,23 @@ class Node:
 
 
 def raised(
-    folder: Path, count: int, *, interval_ms: int = 400, addressing: str = "address", dns: tuple[str, ...] = (), **config: object
-) -> list[Node]:
-    """So many nodes of one founded cluster, not started yet: the founder has admitted the others, and they know it."""
-    nodes = [Node(folder / name, name, free_port()) for name in NAMES[:count]]
-    settings = SettingsChanged(1, ping_interval_ms=interval_ms, ping_timeout_ms=max(interval_ms // 2, 150))
+    folder: Path, count: int, *, interval_ms: int = 400, addressing: str = "address", dns: tuple[str, ...] = (),
+    hosts: Sequence[str] = (), timeout_ms: int | None = None, lost_after: int = 1, **config: object,
+) -> list[Node]:  # fmt: skip
+    """So many nodes of one founded cluster, not started yet: the founder has admitted the others, and they know it. `hosts`: the
+    address of each, where they are not all on loopback.
+    """
+    where = dict(zip(NAMES, hosts or ["127.0.0.1"] * count, strict=False))
+    nodes = [Node(folder / name, name, 2222 if hosts else free_port()) for name in NAMES[:count]]
+    settings = SettingsChanged(1, interval_ms, timeout_ms or max(interval_ms // 2, 150), lost_after)
     now = time.time_ns()
     feeds: list[Feed] = []
     for node in nodes:
         NodeDir.make(node.folder.path)
         node.folder.make_keys()
-        made = Config(machine=node.name, listen="127.0.0.1", port=node.port, dns_servers=dns, **config)  # type: ignore[arg-type]
+        made = Config(machine=node.name, listen=where[node.name], port=node.port, dns_servers=dns, **config)  # type: ignore[arg-type]
         if not feeds:
-            hostname = "127.0.0.1" if addressing == "address" else f"{node.name}.lab.example"
+            hostname = where[node.name] if addressing == "address" else f"{node.name}.lab.example"
             feeds.append(found(
                 node.folder, made, name="lab", hostname=hostname, port=node.port, transport="ccs", addressing=addressing,
                 settings=settings, salt=os.urandom(8).hex(), at_ns=now,
@@ -106,7 +119,7 @@ def raised(
     founder = feeds[0]
     with Ledger.open(nodes[0].folder.ledger, write=True) as ledger:
         for node in nodes[1:]:
-            hostname = "127.0.0.1" if addressing == "address" else f"{node.name}.lab.example"
+            hostname = where[node.name] if addressing == "address" else f"{node.name}.lab.example"
             ledger.append(
                 MachineJoined(
                     node.name, hostname, node.port, None, node.folder.public("host_key"), node.folder.public("dial_key"),
@@ -141,10 +154,10 @@ def linked(nodes: list[Node]) -> bool:
     return True
 
 
-def wait_for(what, seconds: float = 20.0) -> float:
+def wait_for(what, seconds: float = 20.0, every: float = 0.05) -> float:
     """Wait until `what()` is true; how long it took. Fails after so many seconds."""
     began = time.monotonic()
     while not what():
         assert time.monotonic() - began < seconds, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
+        time.sleep(every)
     return time.monotonic() - began

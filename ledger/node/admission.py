@@ -191,10 +191,15 @@ def _greeting(core: Core, peer: Peer) -> bool:
 
 
 def turn_away(core: Core, channel: Channel, reason: Reason, detail: str, because: Place | None = None) -> None:
-    """Refuse, and record it: each thing once an interval, or strangers could fill the log."""
+    """Refuse, and record it: each thing once an interval, or strangers could fill the log. Beside a link of the pair that stands
+    it is no failure of the pair's, whoever dialled: recorded as one it would make that link down.
+    """
     heard = channel.hello
     refuse(core, channel, reason, detail, because=because)
     if heard is None or heard.machine == core.me:
+        return
+    peer = core.peers.get(heard.machine)
+    if peer is not None and peer.channel is not None:
         return
     key = ("refused", heard.machine, reason, channel.address)
     if core.memo.get(key, -1) > core.now.mono_ns:
@@ -203,6 +208,5 @@ def turn_away(core: Core, channel: Channel, reason: Reason, detail: str, because
     core.tell(LinkFailed(
         heard.machine, reason, heard.link, channel.address, heard.machine, detail[: linking.DETAIL_MAX]
     ))  # fmt: skip
-    peer = core.peers.get(heard.machine)
-    if peer is not None and peer.channel is None:
+    if peer is not None:
         peer.reason = reason

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from ledger import codec
 from ledger.events import KINDS
 from ledger.identity import Feed
+from ledger.node import dialling
+from ledger.node import signals as sig
 from ledger.node.state import SECOND
 from ledger.testing import MESH_FAULTS as FAULTS
 from ledger.testing import Fault, Run, simulate
@@ -104,6 +106,25 @@ def test_the_live_table_is_what_replay_rebuilds(tmp_path):
                 assert states.at(history.belief(name, position), name) == said, position
                 compared += 1
     assert compared > 15
+
+
+def test_a_dial_refused_beside_a_link_that_stands_leaves_it_standing(tmp_path):
+    """While bravo's link to alpha stands, somebody greets alpha as bravo, with charlie's key: refused, and neither the table nor
+    the record calls bravo's own link down.
+    """
+    run = simulate(8, views=remembered, machines=3, seconds=200, faults=0)
+    alpha, bravo, charlie = run.nodes.values()
+    sent: list = []
+    run.world.send = lambda _node, channel, message: sent.append((channel, message))
+    before = kinds_of(run)["link.failed"]
+    greeting = dialling.hello(bravo.mesh.core, bravo.mesh.core.peers["alpha"], "forged")
+    alpha.observe(sig.Opened(-99, charlie.address, charlie.dial_key))
+    alpha.observe(sig.Heard(-99, greeting))
+    assert [message.reason for channel, message in sent if channel == -99] == ["auth-failed"]
+    assert alpha.mesh.core.peers["bravo"].channel is not None
+    assert kinds_of(run)["link.failed"] == before
+    run.save(str(tmp_path))
+    assert not_of_the_record(tmp_path) == []
 
 
 SCHEDULES = st.lists(
