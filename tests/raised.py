@@ -85,11 +85,12 @@ class Node:
 
 
 def raised(
-    folder: Path, count: int, *, interval_ms: int = 400, addressing: str = "address", dns: tuple[str, ...] = (), **config: object
-) -> list[Node]:
+    folder: Path, count: int, *, interval_ms: int = 400, timeout_ms: int | None = None, lost_after: int = 1,
+    addressing: str = "address", dns: tuple[str, ...] = (), **config: object,
+) -> list[Node]:  # fmt: skip
     """So many nodes of one founded cluster, not started yet: the founder has admitted the others, and they know it."""
     nodes = [Node(folder / name, name, free_port()) for name in NAMES[:count]]
-    settings = SettingsChanged(1, ping_interval_ms=interval_ms, ping_timeout_ms=max(interval_ms // 2, 150))
+    settings = SettingsChanged(1, interval_ms, timeout_ms or max(interval_ms // 2, 150), lost_after)
     now = time.time_ns()
     feeds: list[Feed] = []
     for node in nodes:

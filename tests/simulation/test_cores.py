@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -161,6 +162,53 @@ def test_a_machine_that_is_told_to_leave_answers_before_it_is_gone():
     assert run.nodes["bravo"].mesh is None
     assert alpha.mesh.core.snapshot.membership.names == ["alpha", "charlie"]
     assert run.unsettled() == []
+
+
+def test_an_answer_that_lay_there_while_this_machine_stood_still_is_no_failure():
+    """A machine stands still from a ping until after the time-out; the answer, which had come in time, is taken as one."""
+    run = simulate(2, views=remembered, machines=2, seconds=120, faults=[])
+    alpha = run.nodes["alpha"]
+    peer = alpha.mesh.core.peers["bravo"]
+    while not peer.pending:
+        run.world.run(run.world.now_ns + SECOND // 100)
+    before = len(alpha.disk[alpha.feed])
+    alpha.stalled_until = run.world.now_ns + 20 * SECOND
+    run.world.run(run.world.now_ns + 30 * SECOND)
+    told = [o.event for o in alpha.disk[alpha.feed][before:]]
+    assert next(event.stalled_ms for event in told if event.kind == "node.stalled") > 1000
+    assert [event.kind for event in told if event.kind == "ping.failed"] == []
+    assert [event.reason for event in told if event.kind == "link.lost"] == ["reset"]  # bravo's own ping was late indeed
+
+
+def test_a_link_that_does_not_stand_is_tried_less_and_less_often():
+    """A link that is reset as soon as it stands is dialled again after a growing pause; once it has stood, soon again."""
+    run = simulate(2, views=remembered, machines=2, seconds=300, faults=[])
+    alpha = run.nodes["alpha"]
+    world = run.world
+
+    def links() -> list[int]:
+        return [o.at_ns for o in alpha.disk[alpha.feed] if o.event.kind == "link.established"]
+
+    def drop() -> None:
+        world.hang_up(alpha)
+
+    begun = len(links())
+    until = world.now_ns + 200 * SECOND
+    drop()
+    while world.now_ns < until:
+        seen = len(links())
+        world.run(world.now_ns + SECOND // 10)
+        if len(links()) > seen:
+            drop()
+    stood = links()[begun:]
+    pauses = [after - before for before, after in pairwise(stood)]
+    assert 3 <= len(stood) <= 20
+    assert max(pauses) > 8 * SECOND
+    world.run(world.now_ns + 300 * SECOND)
+    now = world.now_ns
+    drop()
+    world.run(now + 5 * SECOND)
+    assert alpha.mesh.core.peers["bravo"].channel is not None
 
 
 @pytest.mark.long
