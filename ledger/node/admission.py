@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger.events import LinkFailed, Reason
+from ledger.events import JoinRefused, LinkFailed, Reason
 from ledger.node import confirming, dialling, linking, replicating
 from ledger.node.linking import refuse
-from ledger.node.signals import LookedUp, LookUp, Opened, Probe, Probed
+from ledger.node.signals import LookedUp, LookUp, Opened, Probe, Probed, TurnedAway
 from ledger.node.state import SECOND, Channel, Core, Peer
 from ledger.node.view import Member
 from ledger.node.wire import PROTOCOL, Hello, Place, Want
@@ -22,6 +22,7 @@ from ledger.node.wire import PROTOCOL, Hello, Place, Want
 STRANGER_RUNS_MAX: Final = 256
 """Runs that are taken from one that is no member yet."""
 PROBED_MAX_S: Final = 3600
+LIMIT_NS: Final = 60 * SECOND
 
 
 def opened(core: Core, seen: Opened) -> None:
@@ -200,9 +201,41 @@ def turn_away(core: Core, channel: Channel, reason: Reason, detail: str, because
     if core.memo.get(key, -1) > core.now.mono_ns:
         return
     core.memo[key] = core.now.mono_ns + core.interval_ns
-    core.tell(LinkFailed(
-        heard.machine, reason, heard.link, channel.address, heard.machine, detail[: linking.DETAIL_MAX]
-    ))  # fmt: skip
-    peer = core.peers.get(heard.machine)
-    if peer is not None and peer.channel is None:
+    _record(core, heard.machine, (reason, detail), channel.address, heard.link)
+
+
+def _record(core: Core, machine: str, why: tuple[Reason, str], address: str | None, link: str | None = None) -> None:
+    """Somebody who is, or says to be, this machine was not let in. That says nothing of a link to it that stands."""
+    reason, detail = why[0], why[1][: linking.DETAIL_MAX]
+    peer = core.peers.get(machine)
+    if peer is not None and peer.channel is not None:
+        core.tell(JoinRefused(machine, address, reason, detail))
+        return
+    core.tell(LinkFailed(machine, reason, link, address, machine, detail))
+    if peer is not None:
         peer.reason = reason
+
+
+def at_limit(core: Core, seen: TurnedAway) -> None:
+    """Connections were turned away at a limit: recorded at once, and what follows within a minute with its number at its end, so
+    that a flood is an entry a minute. `who` is the member whose key was proved, else the address.
+    """
+    key = ("limit", seen.machine or "")
+    core.memo["turned", *key] = core.memo.get(("turned", *key), 0) + seen.count
+    if core.memo.get(key, -1) > core.now.mono_ns:
+        return
+
+    def tell() -> None:
+        count = core.memo.pop(("turned", *key), 0)
+        if not count:
+            core.memo.pop(key, None)
+            return
+        core.memo[key] = core.now.mono_ns + LIMIT_NS
+        detail = f"{count} connection{'s' if count > 1 else ''} turned away at a limit"
+        if seen.machine is not None and seen.machine != core.me and core.member(seen.machine) is not None:
+            _record(core, seen.machine, ("connection-limit", detail), seen.address)
+        else:
+            core.tell(JoinRefused(seen.address or "unknown", seen.address, "connection-limit", detail))
+        core.later(LIMIT_NS, tell)
+
+    tell()

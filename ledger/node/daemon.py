@@ -70,7 +70,7 @@ class Daemon:
         self.log: Log = log or (lambda _line: None)
         self.notify = notify or Notify({})
         self.software = software
-        self.gate = Gate(Invites(folder), self.log)
+        self.gate = Gate(Invites(folder), self.log, self.put)
         self.listener: Any = None
         self.wires: Wires
         self.exchange: Exchange
@@ -132,7 +132,7 @@ class Daemon:
             )  # fmt: skip
             own = self.mesh.core.member(self.mesh.core.me)
             self.mesh.core.port = own.port if own is not None else 22
-        self.gate.listener = self.listener
+        self.gate.listener, self.listener.turned_away = self.listener, self.gate.turned_away
         door = control.Control(self.folder.file(control.SOCKET), self.commanded)
         await door.start()
         if signals:

@@ -106,6 +106,8 @@ class Mesh:
                 self._took(seen)
             case sig.Commanded():
                 forwarding.requested(core, seen)
+            case sig.TurnedAway():
+                admission.at_limit(core, seen)
             case sig.Medium():
                 core.writable = seen.writable
         confirming.resolve(core)

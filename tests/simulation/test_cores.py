@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ledger import codec
 from ledger.events import KINDS
 from ledger.identity import Feed
+from ledger.node.signals import TurnedAway
 from ledger.node.state import SECOND
 from ledger.testing import MESH_FAULTS as FAULTS
 from ledger.testing import Fault, Run, simulate
@@ -209,6 +210,33 @@ def test_a_link_that_does_not_stand_is_tried_less_and_less_often():
     drop()
     world.run(now + 5 * SECOND)
     assert alpha.mesh.core.peers["bravo"].channel is not None
+
+
+def test_a_flood_is_an_entry_a_minute_and_breaks_no_link():
+    """Connections turned away at a limit are recorded at once and then once a minute with their number, to the last one; of a
+    member that is linked it does not say that the link is gone, of one that is not it says why.
+    """
+    run = simulate(2, views=remembered, machines=3, seconds=120, faults=[])
+    alpha, world = run.nodes["alpha"], run.world
+    before, begun = len(alpha.disk[alpha.feed]), world.now_ns
+    for second in range(150):
+        world.run(begun + second * SECOND)
+        alpha.observe(TurnedAway(10, f"10.9.0.{second % 200}"))
+    alpha.observe(TurnedAway(3, "10.0.0.2", "bravo"))
+    world.run(begun + 400 * SECOND)
+    told = [o.event for o in alpha.disk[alpha.feed][before:] if o.event.kind in {"join.refused", "link.failed", "link.lost"}]
+    assert {event.reason for event in told} == {"connection-limit"}
+    floods = [event for event in told if event.who != "bravo"]
+    counts = [int(event.detail.split()[0]) for event in floods]
+    assert (len(counts), counts[0], sum(counts)) == (4, 10, 1500)
+    (known,) = (event for event in told if event.who == "bravo")
+    assert (known.kind, known.address, known.detail.split()[0]) == ("join.refused", "10.0.0.2", "3")
+    assert states.at(alpha.view.at(alpha.now.wall_ns), "alpha").links["alpha:bravo"].state == "up"
+    run.nodes["charlie"].crash()
+    world.run(world.now_ns + 5 * SECOND)
+    alpha.observe(TurnedAway(1, "10.0.0.3", "charlie"))
+    last = next(o.event for o in reversed(alpha.disk[alpha.feed]) if o.event.kind == "link.failed")
+    assert (last.peer, last.reason, last.culprit, last.address) == ("charlie", "connection-limit", "charlie", "10.0.0.3")
 
 
 @pytest.mark.long
