@@ -32,6 +32,8 @@ def opened(core: Core, seen: Opened) -> None:
     def late() -> None:
         if core.channels.get(channel.number) is channel and channel.stage in {"greeting", "judging"}:
             core.drop(channel)
+            said = "it did not say who it is" if channel.stage == "greeting" else "what entitles it did not come"
+            turned(core, channel, ("timeout", said))
 
     core.later(dialling.GREETING_NS * 2, late)
 
@@ -192,16 +194,33 @@ def _greeting(core: Core, peer: Peer) -> bool:
 
 
 def turn_away(core: Core, channel: Channel, reason: Reason, detail: str, because: Place | None = None) -> None:
-    """Refuse, and record it: each thing once an interval, or strangers could fill the log."""
-    heard = channel.hello
+    """Refuse, and record it."""
     refuse(core, channel, reason, detail, because=because)
-    if heard is None or heard.machine == core.me:
+    if channel.hello is not None:
+        turned(core, channel, (reason, detail))
+
+
+def turned(core: Core, channel: Channel, why: tuple[Reason, str]) -> None:
+    """Record who was turned away, by what it says or by the key it proved: each thing once an interval, or strangers could fill
+    the log. Of a key that is no member's the address is all there is.
+    """
+    machine = channel.machine or next((each for each in core.others if _key(core, each) == channel.key), "")
+    if machine == core.me or channel.dialled:
         return
-    key = ("refused", heard.machine, reason, channel.address)
+    key = ("refused", machine, why[0], channel.address)
     if core.memo.get(key, -1) > core.now.mono_ns:
         return
     core.memo[key] = core.now.mono_ns + core.interval_ns
-    _record(core, heard.machine, (reason, detail), channel.address, heard.link)
+    # What somebody does who only calls himself so is no news of the machine's link, but that its key is another now may be.
+    if machine and (_key(core, machine) == channel.key or why[0] not in {"protocol-error", "timeout"}):
+        _record(core, machine, why, channel.address, channel.link or None)
+    else:
+        core.tell(JoinRefused(machine or channel.address, channel.address, why[0], why[1][: linking.DETAIL_MAX]))
+
+
+def _key(core: Core, machine: str) -> str | None:
+    member = core.member(machine)
+    return member.dial_key if member is not None else None
 
 
 def _record(core: Core, machine: str, why: tuple[Reason, str], address: str | None, link: str | None = None) -> None:

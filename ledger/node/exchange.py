@@ -77,8 +77,9 @@ class Exchange:
         feed = run.feed.feed(own.incarnation)
         if feed == own:
             have = held(self._ledger, feed)
-            ahead = run.word.last if run.word.last > have.last and self._craft.proves(feed, run.word) else None
-            return sig.Took(action.channel, feed, have, have.last, ahead=ahead)
+            if not self._craft.proves(feed, run.word):
+                return sig.Took(action.channel, feed, have, have.last, refused="signature", detail="not this machine's word")
+            return sig.Took(action.channel, feed, have, have.last, ahead=run.word.last if run.word.last > have.last else None)
         taken = take_run(self._ledger, run, incarnation=own.incarnation, own=own, stamp=stamp)
         again = None
         if taken.refused == "again":

@@ -58,6 +58,7 @@ class Mesh:
         )  # fmt: skip
         self._before = before
         self.core.redial = lambda peer: dialling.dial(self.core, peer)
+        self.core.stranger = lambda channel, reason, detail: admission.turned(self.core, channel, (reason, detail))
         self.core.want = lambda feed_id: replicating.want(self.core, feed_id)
 
     # What the daemon does.
@@ -302,6 +303,8 @@ class Mesh:
             linking.lose(core, peer, seen.reason, seen.detail)
             return
         core.forget(channel)
+        if seen.reason == "protocol-error":
+            core.stranger(channel, seen.reason, seen.detail)
         if peer is not None and peer.dialling == channel.number:
             linking.fail(core, peer, seen.reason, seen.detail, channel.address, link=channel.link)
 
