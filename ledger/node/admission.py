@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger.events import LinkFailed, Reason
+from ledger.events import JoinRefused, LinkFailed, Reason
 from ledger.node import confirming, dialling, linking, replicating
 from ledger.node.linking import refuse
-from ledger.node.signals import LookedUp, LookUp, Opened, Probe, Probed
+from ledger.node.signals import LookedUp, LookUp, Opened, Probe, Probed, TurnedAway
 from ledger.node.state import SECOND, Channel, Core, Peer
 from ledger.node.view import Member
 from ledger.node.wire import PROTOCOL, Hello, Place, Want
@@ -22,6 +22,7 @@ from ledger.node.wire import PROTOCOL, Hello, Place, Want
 STRANGER_RUNS_MAX: Final = 256
 """Runs that are taken from one that is no member yet."""
 PROBED_MAX_S: Final = 3600
+LIMIT_NS: Final = 60 * SECOND
 
 
 def opened(core: Core, seen: Opened) -> None:
@@ -31,6 +32,8 @@ def opened(core: Core, seen: Opened) -> None:
     def late() -> None:
         if core.channels.get(channel.number) is channel and channel.stage in {"greeting", "judging"}:
             core.drop(channel)
+            said = "it did not say who it is" if channel.stage == "greeting" else "what entitles it did not come"
+            turned(core, channel, ("timeout", said))
 
     core.later(dialling.GREETING_NS * 2, late)
 
@@ -191,22 +194,67 @@ def _greeting(core: Core, peer: Peer) -> bool:
 
 
 def turn_away(core: Core, channel: Channel, reason: Reason, detail: str, because: Place | None = None) -> None:
-    """Refuse, and record it: each thing once an interval, or strangers could fill the log. Beside a link of the pair that stands
-    it is no failure of the pair's, whoever dialled: recorded as one it would make that link down.
-    """
-    heard = channel.hello
+    """Refuse, and record it."""
     refuse(core, channel, reason, detail, because=because)
-    if heard is None or heard.machine == core.me:
+    if channel.hello is not None:
+        turned(core, channel, (reason, detail))
+
+
+def turned(core: Core, channel: Channel, why: tuple[Reason, str]) -> None:
+    """Record who was turned away, by what it says or by the key it proved: each thing once an interval, or strangers could fill
+    the log. Of a key that is no member's the address is all there is.
+    """
+    machine = channel.machine or next((each for each in core.others if _key(core, each) == channel.key), "")
+    if machine == core.me or channel.dialled:
         return
-    peer = core.peers.get(heard.machine)
-    if peer is not None and peer.channel is not None:
-        return
-    key = ("refused", heard.machine, reason, channel.address)
+    key = ("refused", machine, why[0], channel.address)
     if core.memo.get(key, -1) > core.now.mono_ns:
         return
     core.memo[key] = core.now.mono_ns + core.interval_ns
-    core.tell(LinkFailed(
-        heard.machine, reason, heard.link, channel.address, heard.machine, detail[: linking.DETAIL_MAX]
-    ))  # fmt: skip
+    # What somebody does who only calls himself so is no news of the machine's link, but that its key is another now may be.
+    if machine and (_key(core, machine) == channel.key or why[0] not in {"protocol-error", "timeout"}):
+        _record(core, machine, why, channel.address, channel.link or None)
+    else:
+        core.tell(JoinRefused(machine or channel.address, channel.address, why[0], why[1][: linking.DETAIL_MAX]))
+
+
+def _key(core: Core, machine: str) -> str | None:
+    member = core.member(machine)
+    return member.dial_key if member is not None else None
+
+
+def _record(core: Core, machine: str, why: tuple[Reason, str], address: str | None, link: str | None = None) -> None:
+    """Somebody who is, or says to be, this machine was not let in. That says nothing of a link to it that stands."""
+    reason, detail = why[0], why[1][: linking.DETAIL_MAX]
+    peer = core.peers.get(machine)
+    if peer is not None and peer.channel is not None:
+        core.tell(JoinRefused(machine, address, reason, detail))
+        return
+    core.tell(LinkFailed(machine, reason, link, address, machine, detail))
     if peer is not None:
         peer.reason = reason
+
+
+def at_limit(core: Core, seen: TurnedAway) -> None:
+    """Connections were turned away at a limit: recorded at once, and what follows within a minute with its number at its end, so
+    that a flood is an entry a minute. `who` is the member whose key was proved, else the address.
+    """
+    key = ("limit", seen.machine or "")
+    core.memo["turned", *key] = core.memo.get(("turned", *key), 0) + seen.count
+    if core.memo.get(key, -1) > core.now.mono_ns:
+        return
+
+    def tell() -> None:
+        count = core.memo.pop(("turned", *key), 0)
+        if not count:
+            core.memo.pop(key, None)
+            return
+        core.memo[key] = core.now.mono_ns + LIMIT_NS
+        detail = f"{count} connection{'s' if count > 1 else ''} turned away at a limit"
+        if seen.machine is not None and seen.machine != core.me and core.member(seen.machine) is not None:
+            _record(core, seen.machine, ("connection-limit", detail), seen.address)
+        else:
+            core.tell(JoinRefused(seen.address or "unknown", seen.address, "connection-limit", detail))
+        core.later(LIMIT_NS, tell)
+
+    tell()

@@ -163,6 +163,7 @@ class _Server(asyncssh.SSHServer):
         self.key, self.standing = self._asked
         if not listener.admits(self.key, self.standing):
             listener.counts["refused-limit"] += 1
+            listener.turned_away(self.key, self._tap.address)
             self._connection.disconnect(asyncssh.DISC_TOO_MANY_CONNECTIONS, FULL)
             return
         listener.proved[self] = None

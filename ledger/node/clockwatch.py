@@ -25,5 +25,6 @@ def look(core: Core, now: Now) -> None:
     if abs(by_ns) >= STEP_NS:
         core.tell(ClockStepped(max(-(2**60), min(by_ns, 2**60))))
     due = core.deadline()
-    if due is not None and now.mono_ns - due >= STALL_NS:
+    if due is not None and now.mono_ns - due >= STALL_NS and core.memo.get(("stalled",)) != due:
+        core.memo["stalled",] = due
         core.tell(NodeStalled((now.mono_ns - due) // MS))

@@ -108,9 +108,13 @@ class OwnCraft:
             self._spoken = speak(self._ledger, self.feed, self._key)
         return self._spoken
 
+    def stated(self, feed: Feed) -> Word | None:
+        """The word under which a feed can be given now: the own one as the feed is, of another the newest that is complete."""
+        return self.spoken() if feed == self.feed else self.words.get(feed.id)
+
     def run(self, feed: Feed, after: Held) -> Run | None:
         """The next run of a feed for one who holds `after`, None if there is nothing to give."""
-        word = self.spoken() if feed == self.feed else self.words.get(feed.id)
+        word = self.stated(feed)
         return run_after(self._ledger, feed, after, word) if word is not None else None
 
     def learn(self, run: Run, taken: Taken) -> int:

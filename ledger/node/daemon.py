@@ -17,21 +17,19 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final
 
-from ledger import keys
 from ledger.entry import Entry, Observed
-from ledger.errors import LedgerError, Refused
-from ledger.events import NodeStarted
+from ledger.errors import LedgerError
 from ledger.identity import Feed
-from ledger.node import confirming, control
+from ledger.node import confirming, control, wire
 from ledger.node import signals as sig
+from ledger.node.booting import boot, own_feed
+from ledger.node.bulk import Bulk
 from ledger.node.config import Config, NodeDir
 from ledger.node.craft import OwnCraft
-from ledger.node.dice import Dice
 from ledger.node.exchange import Exchange
 from ledger.node.gate import Gate, Log
 from ledger.node.invites import Invites
 from ledger.node.links import Limits
-from ledger.node.mesh import Mesh
 from ledger.node.notify import Notify
 from ledger.node.replicas import held
 from ledger.node.resolver import Resolver
@@ -43,6 +41,8 @@ from ledger.store import Ledger
 QUEUE_MAX: Final = 10_000
 """Observations that wait; above, nothing is taken from any peer until half of them are done."""
 TURN_MAX: Final = 256
+BULK_S: Final = 0.015
+"""So long is given and taken in one turn, and one run at least; then it is seen who has said something."""
 RETRY_S: Final = 1.0
 WORDS_S: Final = 60.0
 Views = Callable[[Ledger, Feed], View]
@@ -62,14 +62,15 @@ class Daemon:
             self.feed = own_feed(self.ledger, self.config.machine, self.key)
             kept = folder.file("words").read_bytes() if folder.file("words").exists() else b""
             self.craft = OwnCraft(self.ledger, self.feed, self.key, kept)
-            self.mesh = self._mesh(views(self.ledger, self.feed), software)
+            view, port = views(self.ledger, self.feed), self.config.port
+            self.mesh = boot(self.ledger, view, self.craft, self.now(), software=software, port=port)
         except BaseException:
             self.ledger.close()
             raise
         self.log: Log = log or (lambda _line: None)
         self.notify = notify or Notify({})
         self.software = software
-        self.gate = Gate(Invites(folder), self.log)
+        self.gate = Gate(Invites(folder), self.log, self.put)
         self.listener: Any = None
         self.wires: Wires
         self.exchange: Exchange
@@ -78,30 +79,11 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._paused = False
         self._batch: list[Observed] = []
+        self._bulk = Bulk()
         self._retry_at = 0.0
         self._requests: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
         self._requested = 0
         self._full = False
-
-    def _mesh(self, view: View, software: str) -> Mesh:
-        reader = self.ledger.reader(self.feed)
-        last = reader.head().last
-        before = [entry.event for entry in reader.rare(("node.started",))]
-        started = before[-1] if before else None
-        changed = [entry.index for entry in reader.rare(("key.changed",))]
-        boots = [entry.boot for entry in reader.entries(max(0, last - 1)) if entry.boot is not None]
-        now = self.now()
-        boot = max([now.wall_ns // 1_000_000, *(each + 1 for each in boots)])
-        others = {
-            feed: (held(self.ledger, feed), self.craft.gives(feed)) for feed in self.ledger.feeds() if feed.ledger_key is not None
-        }
-        return Mesh(
-            self.feed, view, self.craft, Dice(hash((self.feed.id, boot)) & (2**64 - 1)), now, boot=boot, software=software,
-            port=self.config.port, last=last, held={feed: found for feed, found in others.items() if feed != self.feed} | {
-                self.feed: (held(self.ledger, self.feed), last)
-            },
-            changed_keys=changed[-1] if changed else 0, before=started.software if isinstance(started, NodeStarted) else None,
-        )  # fmt: skip
 
     @staticmethod
     def now() -> sig.Now:
@@ -150,7 +132,7 @@ class Daemon:
             )  # fmt: skip
             own = self.mesh.core.member(self.mesh.core.me)
             self.mesh.core.port = own.port if own is not None else 22
-        self.gate.listener = self.listener
+        self.gate.listener, self.listener.turned_away = self.listener, self.gate.turned_away
         door = control.Control(self.folder.file(control.SOCKET), self.commanded)
         await door.start()
         if signals:
@@ -177,7 +159,7 @@ class Daemon:
         stopped = asyncio.ensure_future(self._stopping.wait())
         try:
             while not self._stopping.is_set():
-                if not self._queue:
+                if not self._queue and not self._bulk:
                     await self._wait(stopped)
                 # What has arrived is read before any deadline is judged, or an own delay would be taken for others' silence:
                 # one turn of the loop finds out what there is, the next one reads it.
@@ -211,7 +193,10 @@ class Daemon:
         count = 0
         while self._queue and count < TURN_MAX:
             now, seen = self._queue.popleft()
-            self.mesh.observe(now, seen)
+            channel = getattr(seen, "channel", 0)
+            if channel in self._bulk and not _at_once(seen):
+                self._finish(channel)
+            self.mesh.observe(max(now, self.mesh.core.now, key=lambda each: each.mono_ns), seen)
             count += 1
         due = self.mesh.deadline()
         if due is not None and due <= time.monotonic_ns():
@@ -220,6 +205,27 @@ class Daemon:
             self._paused = False
             self.wires.pause(reading=True)
         self._settle()
+        until = time.monotonic() + BULK_S
+        while self._bulk:
+            self._carry(self._bulk.next())
+            self._settle()
+            if time.monotonic() >= until:
+                break
+
+    def _finish(self, channel: int) -> None:
+        """What waits of a channel is done before what comes after it there."""
+        for action in self._bulk.of(channel):
+            self._carry(action)
+            self._settle()
+
+    def _carry(self, action: sig.Give | sig.Take) -> None:
+        """Give a run, or take one in."""
+        if isinstance(action, sig.Give):
+            self.exchange.give(action)
+        else:
+            self._take(action)
+        if not self._paused and self._bulk.eases(action.channel):
+            self.wires.pause(reading=True, only=action.channel)
 
     def put(self, seen: sig.Observation) -> None:
         """Something was observed, now."""
@@ -239,6 +245,9 @@ class Daemon:
         core = self.mesh.core
         recorded = core.state != "checking" and not self._full
         if recorded:
+            while self._bulk:
+                self._carry(self._bulk.next())
+                self._settle()
             self.ledger.seal(self.feed)
         self.mesh.stop(self.now(), self.craft.head() if recorded else None)
         self._settle()
@@ -294,14 +303,18 @@ class Daemon:
     def _do(self, action: sig.Action) -> None:
         match action:
             case sig.Send():
+                if isinstance(action.message, wire.Bye):
+                    for each in self._bulk.of(action.channel):
+                        self._carry(each)
                 self.wires.send(action.channel, action.message)
-            case sig.Give():
-                self.exchange.give(action)
-            case sig.Take():
-                self._take(action)
+            case sig.Give() | sig.Take():
+                self._bulk.add(action)
+                if self._bulk.crowds(action.channel):
+                    self.wires.pause(reading=False, only=action.channel)
             case sig.Dial():
                 self.wires.dial(action)
             case sig.Abort():
+                self._bulk.ended(action.channel)
                 self.wires.abort(action.channel)
             case sig.LookUp():
                 self.wires.look_up(action)
@@ -322,7 +335,7 @@ class Daemon:
 
     def _take(self, action: sig.Take) -> None:
         """Take a run in, after what happened before it."""
-        self.mesh.observe(self.now(), sig.Tick())
+        self.mesh.look(self.now())
         self._store(self.mesh.take_events())
         if self._full:
             return
@@ -364,9 +377,6 @@ class Daemon:
         return answer
 
 
-def own_feed(ledger: Ledger, machine: str, key: keys.LedgerKey) -> Feed:
-    """The feed that this machine writes: its newest with this ledger key. Raises Refused if there is none."""
-    found = [feed for feed in ledger.feeds() if feed.machine == machine and feed.ledger_key == key.text]
-    if not found:
-        raise Refused(f"{ledger.path} holds no feed of {machine} under this ledger key", hint="`meshledger init` or `join` first")
-    return found[-1]
+def _at_once(seen: sig.Observation) -> bool:
+    """Whether it need not wait for the runs that came before it: pings and their answers, which do not speak of them."""
+    return isinstance(seen, sig.Heard) and isinstance(seen.message, wire.Ping | wire.Pong)

@@ -26,6 +26,10 @@ Allow = Callable[[str, str], Standing | None]
 """(key, address) -> how it stands, None if it may not in. Asked at each proof: the answer may change at any time."""
 
 
+Turned = Callable[[str, str], None]
+"""(key, address), the key empty if none was proved: somebody was turned away at a limit."""
+
+
 class Proved(Protocol):
     """A connection whose other side has proved a key."""
 
@@ -49,6 +53,7 @@ class Listener:
         self.unproved: dict[Tapped, None] = {}
         self.proved: dict[Proved, None] = {}
         self.arriving: dict[asyncio.Protocol, Tapped] = {}
+        self.turned_away: Turned = lambda _key, _address: None
 
     async def close(self) -> None:
         """Stop accepting, and end every connection at once."""
@@ -75,6 +80,7 @@ class Listener:
         silent = [each for each in theirs if not each.heard]
         victim = (silent or theirs)[0]
         self.counts["dropped-unauthenticated"] += 1
+        self.turned_away("", victim.address)
         victim.abort()
 
     def admits(self, key: str, standing: Standing) -> bool:
@@ -137,6 +143,8 @@ class Tapped(Tap):
         """Say why, in the clear, and close when the other side has heard it, or after a second."""
         self._away = True
         self._listener.counts["refused-limit"] += 1
+        peer = transport.get_extra_info("peername")
+        self._listener.turned_away("", str(peer[0]) if isinstance(peer, tuple) else "")
         self.transport = transport
         door = self._listener.door
         transport.write(b"SSH-2.0-" + VERSION.encode() + b"\r\n" + _disconnect_packet())

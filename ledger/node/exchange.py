@@ -12,16 +12,20 @@ from typing import Final
 
 from ledger.entry import Observed
 from ledger.events import Event
+from ledger.identity import Feed
 from ledger.node import signals as sig
 from ledger.node import wire
 from ledger.node.craft import OwnCraft
 from ledger.node.gate import Log
-from ledger.node.replicas import Held, held, take_run
+from ledger.node.replicas import Held, Run, held, take_run
 from ledger.node.wires import Wires
+from ledger.node.words import Word
 from ledger.store import Ledger
 
 RUNS_MAX: Final = 8
 """Runs that follow one another in one push."""
+MADE_MAX: Final = 64
+"""Feeds of which the last run made is kept."""
 
 
 class Exchange:
@@ -32,13 +36,14 @@ class Exchange:
         self._craft = craft
         self._wires = wires
         self._log = log
+        self._made: dict[str, tuple[Held, Word, Run]] = {}
 
     def give(self, action: sig.Give) -> None:
         """Send the next run of a feed, or say that there is none."""
         feed = action.feed.feed(self._craft.feed.incarnation)
         key = (action.channel, feed.id)
         after = action.after if action.after is not None else self._wires.given.get(key)
-        run = self._craft.run(feed, after) if after is not None and feed in self._ledger.feeds() else None
+        run = self._run(feed, after) if after is not None and feed in self._ledger.feeds() else None
         if run is None:
             if action.after is not None:
                 self._wires.given[key] = action.after
@@ -54,7 +59,17 @@ class Exchange:
             else:
                 after = Held(run.after.records, run.word.last)
             self._wires.given[key] = after
-            run = self._craft.run(feed, after) if action.after is None else None
+            run = self._run(feed, after) if action.after is None else None
+
+    def _run(self, feed: Feed, after: Held) -> Run | None:
+        """The next run of a feed after so much. The last one made of each is kept: what is new goes to all peers alike."""
+        made = self._made.get(feed.id)
+        if made is not None and made[0] == after and made[1] == self._craft.stated(feed):
+            return made[2]
+        run = self._craft.run(feed, after)
+        if run is not None and (feed.id in self._made or len(self._made) < MADE_MAX):
+            self._made[feed.id] = after, run.word, run
+        return run
 
     def take(self, action: sig.Take, stamp: Callable[[Event], Observed]) -> sig.Took:
         """Judge a run and take it in, with `feed.received` in the own feed where that is due. Raises what the store raises."""
@@ -62,8 +77,9 @@ class Exchange:
         feed = run.feed.feed(own.incarnation)
         if feed == own:
             have = held(self._ledger, feed)
-            ahead = run.word.last if run.word.last > have.last and self._craft.proves(feed, run.word) else None
-            return sig.Took(action.channel, feed, have, have.last, ahead=ahead)
+            if not self._craft.proves(feed, run.word):
+                return sig.Took(action.channel, feed, have, have.last, refused="signature", detail="not this machine's word")
+            return sig.Took(action.channel, feed, have, have.last, ahead=run.word.last if run.word.last > have.last else None)
         taken = take_run(self._ledger, run, incarnation=own.incarnation, own=own, stamp=stamp)
         again = None
         if taken.refused == "again":

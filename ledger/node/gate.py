@@ -2,14 +2,15 @@
 
 The listener asks at each proof of a key (`standing`), so a removed machine's key is refused from the moment its removal is
 stored. In transport `ssh` it is sshd that asks a file, which is written anew whenever members or codes change. Effects: the
-invites' file, the clock by which codes expire.
+invites' file, the clock by which codes expire, a timer.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from ledger.errors import LedgerError, Refused
 from ledger.node import signals as sig
@@ -17,19 +18,22 @@ from ledger.node.invites import Invites
 from ledger.node.links import Standing
 from ledger.node.state import Core
 
+GATHER_S: Final = 0.5
 Log = Callable[[Mapping[str, Any]], None]
 
 
 class Gate:
     """The gate of one node. `listener`: the transport's, once it listens."""
 
-    def __init__(self, invites: Invites, log: Log) -> None:
+    def __init__(self, invites: Invites, log: Log, put: Callable[[sig.Observation], None]) -> None:
         self._invites = invites
+        self._put = put
         self._log = log
         self.listener: Any = None
         self._own = ""
         self._members: dict[str, str] = {}
         self._former: frozenset[str] = frozenset()
+        self._turned: dict[str | None, tuple[int, str]] = {}
 
     def trust(self, action: sig.Trust, own: str) -> None:
         """Whom the record names, from now on. `own`: this machine."""
@@ -54,6 +58,18 @@ class Gate:
         if key in self._former:
             return None
         return "guest" if self._invites.open(time.time_ns() // 10**9) else "stranger"
+
+    def turned_away(self, key: str, address: str) -> None:
+        """The listener turned somebody away at a limit. What comes within a moment is told as one."""
+        if not self._turned:
+            asyncio.get_running_loop().call_later(GATHER_S, self._tell)
+        machine = self._members.get(key)
+        self._turned[machine] = self._turned.get(machine, (0, ""))[0] + 1, address
+
+    def _tell(self) -> None:
+        turned, self._turned = self._turned, {}
+        for machine, (count, address) in turned.items():
+            self._put(sig.TurnedAway(count, address or None, machine))
 
     def redeem(self, action: sig.Redeem) -> str | None:
         """Use a code, or say why not. That it is used is on the disk when this returns."""

@@ -20,6 +20,8 @@ SOON_NS: Final = 2 * SECOND
 BACKOFF_MAX_NS: Final = 60 * SECOND
 YIELD_NS: Final = 700 * MS
 """The larger name of a pair waits so long before it dials, so that most pairs dial once."""
+STEADY_NS: Final = 10 * SECOND
+"""A link that stood so long was a good one."""
 ENDING_NS: Final = 2 * SECOND
 DETAIL_MAX: Final = 1000
 
@@ -61,8 +63,8 @@ def lose(core: Core, peer: Peer, reason: Reason, detail: str = "", culprit: str 
         core.tell(PingHeard(peer.machine, peer.heard))
     core.drop(channel)
     peer.reason, peer.lost, peer.failed = reason, link, 0
-    if core.now.mono_ns - peer.since_ns > core.interval_ns:
-        peer.tries = 0
+    # One that did not stand for long is tried again less and less often, as one that did not come to stand at all.
+    peer.tries = 0 if core.now.mono_ns - peer.since_ns > STEADY_NS else peer.tries + 1
     plan(core, peer)
 
 
@@ -110,7 +112,7 @@ def cease(core: Core, peer: Peer) -> None:
         if channel is None or channel.stage != "up":
             core.channels.pop(peer.dialling, None)
             core.do(Abort(peer.dialling))
-    peer.dialling, peer.addresses, peer.redial, peer.tries = 0, (), 0, 0
+    peer.dialling, peer.addresses, peer.redial = 0, (), 0
 
 
 def refuse(

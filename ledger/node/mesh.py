@@ -58,6 +58,7 @@ class Mesh:
         )  # fmt: skip
         self._before = before
         self.core.redial = lambda peer: dialling.dial(self.core, peer)
+        self.core.stranger = lambda channel, reason, detail: admission.turned(self.core, channel, (reason, detail))
         self.core.want = lambda feed_id: replicating.want(self.core, feed_id)
 
     # What the daemon does.
@@ -70,15 +71,22 @@ class Mesh:
             core.tell(VersionChanged(self._before, core.software))
         core.gives[core.feed.id] = core.last
         core.refresh()
-        self.reconcile()
+        self.reconcile(starting=True)
         confirming.begin(core)
 
+    def look(self, now: sig.Now) -> None:
+        """Take up the time; what is due waits for its `Tick`."""
+        clockwatch.look(self.core, now)
+
     def observe(self, now: sig.Now, seen: sig.Observation) -> None:
-        """Take in one observation."""
+        """Take in one observation. Deadlines are judged by a `Tick` alone, which comes after all that had arrived by then: an
+        answer that lay there while this machine was busy was not late.
+        """
         core = self.core
-        clockwatch.look(core, now)
-        core.due()
+        self.look(now)
         match seen:
+            case sig.Tick():
+                core.due()
             case sig.Heard():
                 self._heard(seen)
             case sig.Opened():
@@ -99,6 +107,8 @@ class Mesh:
                 self._took(seen)
             case sig.Commanded():
                 forwarding.requested(core, seen)
+            case sig.TurnedAway():
+                admission.at_limit(core, seen)
             case sig.Medium():
                 core.writable = seen.writable
         confirming.resolve(core)
@@ -161,8 +171,10 @@ class Mesh:
 
     # Who is in.
 
-    def reconcile(self) -> None:
-        """Bring links and pings in line with what the record says now."""
+    def reconcile(self, *, starting: bool = False) -> None:
+        """Bring links and pings in line with what the record says now. Who starts dials all others at once: those that were up
+        before it have met a closed door, and wait.
+        """
         core = self.core
         machines = core.snapshot.membership.machines
         if core.member(core.me) is None and core.state != "stopping" and not core.leaving:
@@ -194,7 +206,7 @@ class Mesh:
             pinging.begin(core, peer)
             if peer.channel is None and not peer.dialling and not peer.redial and not {core.me, name} & core.snapshot.planned:
                 peer.tries = 0
-                if fresh and core.me < name:
+                if starting or (fresh and core.me < name):
                     dialling.dial(core, peer)
                 else:
                     linking.plan(core, peer)
@@ -291,6 +303,8 @@ class Mesh:
             linking.lose(core, peer, seen.reason, seen.detail)
             return
         core.forget(channel)
+        if seen.reason == "protocol-error":
+            core.stranger(channel, seen.reason, seen.detail)
         if peer is not None and peer.dialling == channel.number:
             linking.fail(core, peer, seen.reason, seen.detail, channel.address, link=channel.link)
 

@@ -26,7 +26,7 @@ import asyncssh
 
 from ledger.errors import Unwritable
 from ledger.events import Reason
-from ledger.node.doors import Allow
+from ledger.node.doors import Allow, Turned
 from ledger.node.failures import reason_of, shown
 from ledger.node.links import DialFailed, Limits, Link, Listening, MeshLink, Standing
 from ledger.node.sshclient import ClientSession, dial_mesh, probe_key
@@ -126,6 +126,7 @@ class Acceptor:
         self.handler = handler
         self.bridges: dict[_Bridge, None] = {}
         self.keys: dict[str, str] | None = None
+        self.turned_away: Turned = lambda _key, _address: None
         self._path = path
         self._keys_file = keys_file
         self._command = list(command) if command is not None else bridge_command(path)
@@ -181,6 +182,7 @@ class Acceptor:
             or sum(1 for each in proved if each.key == key) >= self.limits.per_key
             or (standing != "member" and strangers >= self.limits.strangers)
         ):
+            self.turned_away(key, address)
             return "connection-limit", "too many connections", None
         return key, standing
 

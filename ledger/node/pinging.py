@@ -14,6 +14,7 @@ from ledger.events import HeadWitnessed, PingAnswered, PingHeard
 from ledger.node import linking, replicating
 from ledger.node.state import MS, SECOND, Channel, Core, Peer, Pinged
 from ledger.node.wire import Ping, Pong
+from ledger.origins import origin_of
 
 HOUR_NS: Final = 3600 * SECOND
 BATCH: Final = 3
@@ -106,8 +107,8 @@ def ponged(core: Core, channel: Channel, heard: Pong) -> None:
         heard.boot, feed.id if feed is not None and held else None, held or None,
     ))  # fmt: skip
     peer.failed, peer.rtt_us, peer.answered_ns = 0, rtt_us, core.now.wall_ns
-    if heard.head is not None:
-        witness(core, peer, heard.head)
+    if heard.head is not None and not witness(core, peer, heard.head):
+        replicating.broke(core, channel, "a signed head of its feed that it did not sign")
 
 
 def _head(core: Core, peer: Peer) -> str | None:
@@ -121,10 +122,17 @@ def _head(core: Core, peer: Peer) -> str | None:
     return head
 
 
-def witness(core: Core, peer: Peer, text: str) -> None:
-    """Keep a signed head that a peer gave, if it is one and says more than the last."""
+def witness(core: Core, peer: Peer, text: str) -> bool:
+    """Keep a signed head that a peer gave, if it says more than the last. Whether it can be one: of another feed it may be, of
+    an epoch that is not known here yet.
+    """
     feed = peer.feed
-    found = core.craft.opens(feed, text) if feed is not None else None
-    if feed is not None and found is not None and found[0] > core.memo.get(("witnessed", feed.id), 0):
+    if feed is None or feed.ledger_key is None:
+        return True
+    found = core.craft.opens(feed, text)
+    if found is None:
+        return text.partition("\n")[0] != origin_of(feed)
+    if found[0] > core.memo.get(("witnessed", feed.id), 0):
         core.memo["witnessed", feed.id] = found[0]
         core.tell(HeadWitnessed(feed.id, *found))
+    return True

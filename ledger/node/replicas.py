@@ -154,7 +154,7 @@ def take_run(
     except Forked:
         return _forked(ledger, now, run, feed=feed, records=[], place=0, tail=codec.open_record(tail) if tail else ())
     except BadProof as error:
-        return Taken(feed, now, refused="inconsistent", detail=error.message)
+        return _inconsistent(now, run, feed, error)
     except (Damaged, EventRefused) as error:
         return Taken(feed, now, refused="malformed", detail=error.message)
     if isinstance(judged, str):
@@ -165,6 +165,14 @@ def take_run(
         return _forked(ledger, now, run, feed=feed, records=records, place=len(records) - len(fresh))
     except (Damaged, EventRefused) as error:
         return Taken(feed, held(ledger, feed), refused="malformed", detail=error.message)
+
+
+def _inconsistent(now: Held, run: Run, feed: Feed, error: BadProof) -> Taken:
+    """Records that do not lead to the word's tree: if they are the first of the feed, whoever gave them lies; else it may be that
+    what is held differs.
+    """
+    lies = not run.after.records and bool(run.records)
+    return Taken(feed, now, refused="malformed" if lies else "inconsistent", detail=error.message)
 
 
 def _judge(
@@ -195,6 +203,8 @@ def _judge(
     before = opened[: run.after.last - last]
     arrived = codec.open_record(tail)
     if digest([*before, *arrived]).digest() != run.word.open:
+        if not before:  # all of the open part came with it: then it is not that what is held differs
+            raise Damaged("open entries that are not those of the word", position=feed.name)
         return "the open entries held are not those of the word"
     beyond = now.last - run.after.last
     for index, (mine, theirs) in enumerate(zip(opened[len(before) :], arrived, strict=False), tail.first):
@@ -257,7 +267,7 @@ def _forked(
     try:
         verify_consistency(tree.size, run.word.records, tree.root(), run.word.root, run.proof)
     except BadProof as error:
-        return Taken(feed, now, refused="inconsistent", detail=error.message)
+        return _inconsistent(now, run, feed, error)
     first = (reader.record(shared).last if shared else 0) + 1
     mine = _stored(reader, first - 1, reader.head().last)
     whole = [*_stored(reader, first - 1, run.after.last), *tail] if tail else []

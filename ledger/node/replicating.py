@@ -188,3 +188,4 @@ def broke(core: Core, channel: Channel, detail: str) -> None:
         linking.fail(core, peer, "protocol-error", detail, channel.address, link=channel.link, culprit=channel.machine)
     else:
         core.drop(channel)
+        core.stranger(channel, "protocol-error", detail)

@@ -134,11 +134,14 @@ class Commanded(Signal, frozen=True):
     more: Mapping[str, Any] = {}
 
 
-class Refused(Signal, frozen=True):
-    """The listener turned somebody away at a limit, so many times since it was last told."""
+class TurnedAway(Signal, frozen=True):
+    """The listener turned connections away at a limit, so many since it was last told: of a member, by the key that was proved,
+    or of whom nobody knows. `address`: whence the last came.
+    """
 
     count: int
     address: str | None = None
+    machine: str | None = None
 
 
 class Medium(Signal, frozen=True):
@@ -149,7 +152,7 @@ class Medium(Signal, frozen=True):
 
 
 Observation = (
-    Tick | Opened | Missed | Closed | Heard | Garbled | LookedUp | Probed | Took | Commanded | Refused | Medium
+    Tick | Opened | Missed | Closed | Heard | Garbled | LookedUp | Probed | Took | Commanded | TurnedAway | Medium
 )  # fmt: skip
 
 

@@ -268,6 +268,9 @@ class Core:
         """How much of a feed is held."""
         return Held(0, self.last) if feed_id == self.feed.id else self.held.get(feed_id, Held())
 
+    stranger: Callable[[Channel, Reason, str], None]
+    """Records that one whose channel did not come to be a link was turned away; set by `mesh`."""
+
     # Channels.
 
     redial: Callable[[Peer], None]

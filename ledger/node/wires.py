@@ -82,9 +82,10 @@ class Wires:
         for key in [key for key in self.given if key[0] == number]:
             del self.given[key]
 
-    def pause(self, *, reading: bool) -> None:
-        """Take nothing from any peer, or take again."""
-        for link in self.links.values():
+    def pause(self, *, reading: bool, only: int | None = None) -> None:
+        """Take nothing from any peer (or from one), or take again."""
+        found = self.links.values() if only is None else [self.links[only]] if only in self.links else []
+        for link in found:
             link.resume() if reading else link.pause()
 
     # Out.

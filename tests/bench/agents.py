@@ -28,6 +28,8 @@ from ledger.store import Ledger
 
 PATIENCE_S = 90.0
 INTERVAL_MS = 250
+LOST_AFTER = 3
+"""Pings in a row that say so. Serf too asks more than once (others, and then the suspect) before it tells of a failure."""
 QUIET_S = 4.0
 
 
@@ -68,7 +70,7 @@ def ours(folder: str, count: int) -> dict[str, Any]:
     """
     path = Path(folder)
     shutil.rmtree(path, ignore_errors=True)
-    nodes = raised(path, count, interval_ms=INTERVAL_MS)
+    nodes = raised(path, count, interval_ms=INTERVAL_MS, timeout_ms=INTERVAL_MS, lost_after=LOST_AFTER)
     try:
         for node in nodes:
             node.start()

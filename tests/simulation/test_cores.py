@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from ledger.events import KINDS
 from ledger.identity import Feed
 from ledger.node import dialling
 from ledger.node import signals as sig
+from ledger.node.signals import TurnedAway
 from ledger.node.state import SECOND
 from ledger.testing import MESH_FAULTS as FAULTS
 from ledger.testing import Fault, Run, simulate
@@ -182,6 +184,80 @@ def test_a_machine_that_is_told_to_leave_answers_before_it_is_gone():
     assert run.nodes["bravo"].mesh is None
     assert alpha.mesh.core.snapshot.membership.names == ["alpha", "charlie"]
     assert run.unsettled() == []
+
+
+def test_an_answer_that_lay_there_while_this_machine_stood_still_is_no_failure():
+    """A machine stands still from a ping until after the time-out; the answer, which had come in time, is taken as one."""
+    run = simulate(2, views=remembered, machines=2, seconds=120, faults=[])
+    alpha = run.nodes["alpha"]
+    peer = alpha.mesh.core.peers["bravo"]
+    while not peer.pending:
+        run.world.run(run.world.now_ns + SECOND // 100)
+    before = len(alpha.disk[alpha.feed])
+    alpha.stalled_until = run.world.now_ns + 20 * SECOND
+    run.world.run(run.world.now_ns + 30 * SECOND)
+    told = [o.event for o in alpha.disk[alpha.feed][before:]]
+    assert next(event.stalled_ms for event in told if event.kind == "node.stalled") > 1000
+    assert [event.kind for event in told if event.kind == "ping.failed"] == []
+    assert [event.reason for event in told if event.kind == "link.lost"] == ["reset"]  # bravo's own ping was late indeed
+
+
+def test_a_link_that_does_not_stand_is_tried_less_and_less_often():
+    """A link that is reset as soon as it stands is dialled again after a growing pause; once it has stood, soon again."""
+    run = simulate(2, views=remembered, machines=2, seconds=300, faults=[])
+    alpha = run.nodes["alpha"]
+    world = run.world
+
+    def links() -> list[int]:
+        return [o.at_ns for o in alpha.disk[alpha.feed] if o.event.kind == "link.established"]
+
+    def drop() -> None:
+        world.hang_up(alpha)
+
+    begun = len(links())
+    until = world.now_ns + 200 * SECOND
+    drop()
+    while world.now_ns < until:
+        seen = len(links())
+        world.run(world.now_ns + SECOND // 10)
+        if len(links()) > seen:
+            drop()
+    stood = links()[begun:]
+    pauses = [after - before for before, after in pairwise(stood)]
+    assert 3 <= len(stood) <= 20
+    assert max(pauses) > 8 * SECOND
+    world.run(world.now_ns + 300 * SECOND)
+    now = world.now_ns
+    drop()
+    world.run(now + 5 * SECOND)
+    assert alpha.mesh.core.peers["bravo"].channel is not None
+
+
+def test_a_flood_is_an_entry_a_minute_and_breaks_no_link():
+    """Connections turned away at a limit are recorded at once and then once a minute with their number, to the last one; of a
+    member that is linked it does not say that the link is gone, of one that is not it says why.
+    """
+    run = simulate(2, views=remembered, machines=3, seconds=120, faults=[])
+    alpha, world = run.nodes["alpha"], run.world
+    before, begun = len(alpha.disk[alpha.feed]), world.now_ns
+    for second in range(150):
+        world.run(begun + second * SECOND)
+        alpha.observe(TurnedAway(10, f"10.9.0.{second % 200}"))
+    alpha.observe(TurnedAway(3, "10.0.0.2", "bravo"))
+    world.run(begun + 400 * SECOND)
+    told = [o.event for o in alpha.disk[alpha.feed][before:] if o.event.kind in {"join.refused", "link.failed", "link.lost"}]
+    assert {event.reason for event in told} == {"connection-limit"}
+    floods = [event for event in told if event.who != "bravo"]
+    counts = [int(event.detail.split()[0]) for event in floods]
+    assert (len(counts), counts[0], sum(counts)) == (4, 10, 1500)
+    (known,) = (event for event in told if event.who == "bravo")
+    assert (known.kind, known.address, known.detail.split()[0]) == ("join.refused", "10.0.0.2", "3")
+    assert states.at(alpha.view.at(alpha.now.wall_ns), "alpha").links["alpha:bravo"].state == "up"
+    run.nodes["charlie"].crash()
+    world.run(world.now_ns + 5 * SECOND)
+    alpha.observe(TurnedAway(1, "10.0.0.3", "charlie"))
+    last = next(o.event for o in reversed(alpha.disk[alpha.feed]) if o.event.kind == "link.failed")
+    assert (last.peer, last.reason, last.culprit, last.address) == ("charlie", "connection-limit", "charlie", "10.0.0.3")
 
 
 @pytest.mark.long

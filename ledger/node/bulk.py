@@ -1,0 +1,70 @@
+"""What waits its turn: runs to be given and to be taken in, one at a time, between which the node hears and answers.
+
+A run costs milliseconds, of a busy disk tens of them; a ping that had to wait for a dozen would be taken for lost. So these two
+actions are put here, and the daemon does a little of them in each turn of its loop. What concerns one channel stays in
+order; between channels it goes round, so that one who sends much delays himself. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from ledger.node.signals import Give, Take
+
+WAITING_MAX: Final = 8
+"""Runs that wait of one channel; above, nothing is taken from it until half of them are done."""
+
+
+class Bulk:
+    """Gives and takes that wait, by channel."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, deque[Give | Take]] = {}
+        self._held: set[int] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def __contains__(self, channel: int) -> bool:
+        return channel in self._waiting
+
+    def add(self, action: Give | Take) -> None:
+        """One more. A push of what follows on a push that still waits is one with it."""
+        waiting = self._waiting.setdefault(action.channel, deque())
+        if not (isinstance(action, Give) and action.after is None and action in waiting):
+            waiting.append(action)
+
+    def next(self) -> Give | Take:
+        """The one whose turn it is. Raises StopIteration if none waits."""
+        channel = next(iter(self._waiting))
+        waiting = self._waiting.pop(channel)
+        action = waiting.popleft()
+        if waiting:
+            self._waiting[channel] = waiting
+        return action
+
+    def of(self, channel: int) -> list[Give | Take]:
+        """All of one channel, in order; they wait no more."""
+        return list(self._waiting.pop(channel, ()))
+
+    def ended(self, channel: int) -> None:
+        """The channel is gone: nothing can be given on it any more. What came on it still counts."""
+        kept = [action for action in self.of(channel) if isinstance(action, Take)]
+        if kept:
+            self._waiting[channel] = deque(kept)
+        self._held.discard(channel)
+
+    def crowds(self, channel: int) -> bool:
+        """Whether nothing more is to be taken from this channel, as of now."""
+        if channel in self._held or len(self._waiting.get(channel, ())) <= WAITING_MAX:
+            return False
+        self._held.add(channel)
+        return True
+
+    def eases(self, channel: int) -> bool:
+        """Whether it may speak again, as of now."""
+        if channel not in self._held or len(self._waiting.get(channel, ())) > WAITING_MAX // 2:
+            return False
+        self._held.discard(channel)
+        return True
