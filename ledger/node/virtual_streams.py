@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import errno
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -193,6 +193,7 @@ class Stream(asyncio.Transport):
         self._paused = False
         self._inbox: list[bytes | None] = []
         self._held: list[bytes | None] = []
+        self._flying: deque[bytes | None] = deque()
         self._free_s = 0.0
 
     def begin(self, protocol: asyncio.BaseProtocol) -> None:
@@ -273,9 +274,11 @@ class Stream(asyncio.Transport):
             return
         now = self._net.loop.time()
         self._free_s = max(now + self._net.delay(), self._free_s)
-        self._net.loop.call_at(self._free_s, self._arrive, piece, context=self.peer._context)  # noqa: SLF001 - its own kind
+        self._flying.append(piece)  # timers of one instant come in any order, the bytes of a stream do not
+        self._net.loop.call_at(self._free_s, self._arrive, context=self.peer._context)  # noqa: SLF001 - its own kind
 
-    def _arrive(self, piece: bytes | None) -> None:
+    def _arrive(self) -> None:
+        piece = self._flying.popleft()
         if self._held or self._net.cut(self.near[0], self.far[0]):
             self._held.append(piece)
         else:
