@@ -40,7 +40,7 @@ def boot(ledger: Ledger, view: View, craft: OwnCraft, now: Now, *, software: str
     number = max([now.wall_ns // 1_000_000, *(each + 1 for each in boots)])
     feeds = [feed for feed in ledger.feeds() if feed.ledger_key is not None]
     return Mesh(
-        own, view, craft, Dice(hash((own.id, number)) & (2**64 - 1)), now, boot=number, software=software, port=port, last=last,
+        own, view, craft, Dice(int(own.id[:16], 16) ^ number), now, boot=number, software=software, port=port, last=last,
         held={feed: (held(ledger, feed), last if feed == own else craft.gives(feed)) for feed in [*feeds, own]},
         changed_keys=changed[-1] if changed else 0, before=started.software if isinstance(started, NodeStarted) else None,
     )  # fmt: skip

@@ -48,13 +48,22 @@ WORDS_S: Final = 60.0
 Views = Callable[[Ledger, Feed], View]
 
 
+def clocks() -> sig.Now:
+    """Both clocks of this machine."""
+    return sig.Now(time.time_ns(), time.monotonic_ns())
+
+
 class Daemon:
-    """The node of a directory. `views`: makes the fold of its record; `log`: takes structured lines."""
+    """The node of a directory. `views`: makes the fold of its record; `log`: takes structured lines; `now`: reads both clocks,
+    of which the monotonic one goes as the event loop's does.
+    """
 
     def __init__(
-        self, folder: NodeDir, views: Views, *, software: str, log: Log | None = None, notify: Notify | None = None
-    ) -> None:
+        self, folder: NodeDir, views: Views, *, software: str, log: Log | None = None, notify: Notify | None = None,
+        now: Callable[[], sig.Now] = clocks,
+    ) -> None:  # fmt: skip
         self.folder = folder
+        self.now = now
         self.config: Config = folder.config()
         self.key = folder.ledger_key()
         self.ledger = Ledger.open(folder.ledger, write=True)
@@ -85,10 +94,13 @@ class Daemon:
         self._requested = 0
         self._full = False
 
-    @staticmethod
-    def now() -> sig.Now:
-        """Both clocks."""
-        return sig.Now(time.time_ns(), time.monotonic_ns())
+    def _mono_s(self) -> float:
+        return self.now().mono_ns / 1e9
+
+    @property
+    def full(self) -> bool:
+        """Whether the ledger refuses."""
+        return self._full
 
     # The run.
 
@@ -112,7 +124,7 @@ class Daemon:
         self.wires = Wires(
             transport, Resolver(config.servers, config.dns_timeout_ms / 1000, config.dns_lifetime_ms / 1000),
             load_key(self.folder.file("dial_key")), dial_timeout_s=config.dial_timeout_ms / 1000, put=self.put,
-            mono_us=lambda: time.monotonic_ns() // 1000, tasks=tasks,
+            mono_us=lambda: self.now().mono_us, tasks=tasks,
         )  # fmt: skip
         self.exchange = Exchange(self.ledger, self.craft, self.wires, self.log)
         limits = Limits(
@@ -154,7 +166,7 @@ class Daemon:
     _why = "stopped"
 
     async def _loop(self) -> None:
-        words_at = time.monotonic() + WORDS_S
+        words_at = self._mono_s() + WORDS_S
         well_at = 0.0
         stopped = asyncio.ensure_future(self._stopping.wait())
         try:
@@ -166,7 +178,7 @@ class Daemon:
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
                 self._turn()
-                here = time.monotonic()
+                here = self._mono_s()
                 if here >= words_at and self.craft.changed:
                     words_at = here + WORDS_S
                     self._keep_words()
@@ -180,7 +192,7 @@ class Daemon:
         """Until something comes, or is due."""
         self._wake.clear()
         due = self.mesh.deadline()
-        delay = 1.0 if due is None else min(1.0, (due - time.monotonic_ns()) / 1e9)
+        delay = 1.0 if due is None else min(1.0, (due - self.now().mono_ns) / 1e9)
         if delay > 0:
             waking = asyncio.ensure_future(self._wake.wait())
             await asyncio.wait({waking, stopped}, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
@@ -188,7 +200,7 @@ class Daemon:
 
     def _turn(self) -> None:
         """Take in what came, store what happened, do what is wanted."""
-        if self._full and time.monotonic() >= self._retry_at:
+        if self._full and self._mono_s() >= self._retry_at:
             self._store(())
         count = 0
         while self._queue and count < TURN_MAX:
@@ -199,17 +211,17 @@ class Daemon:
             self.mesh.observe(max(now, self.mesh.core.now, key=lambda each: each.mono_ns), seen)
             count += 1
         due = self.mesh.deadline()
-        if due is not None and due <= time.monotonic_ns():
+        if due is not None and due <= self.now().mono_ns:
             self.mesh.observe(self.now(), sig.Tick())
         if self._paused and len(self._queue) < QUEUE_MAX // 2:
             self._paused = False
             self.wires.pause(reading=True)
         self._settle()
-        until = time.monotonic() + BULK_S
+        until = self._mono_s() + BULK_S
         while self._bulk:
             self._carry(self._bulk.next())
             self._settle()
-            if time.monotonic() >= until:
+            if self._mono_s() >= until:
                 break
 
     def _finish(self, channel: int) -> None:
@@ -283,7 +295,7 @@ class Daemon:
         try:
             receipt = self.ledger.append(batch, observer=self.feed, expect=last)
         except LedgerError as error:
-            self._batch, self._retry_at = batch, time.monotonic() + RETRY_S
+            self._batch, self._retry_at = batch, self._mono_s() + RETRY_S
             if not self._full:
                 self._full = True
                 self.log({"event": "ledger-refuses", "error": error.message, "hint": error.hint})

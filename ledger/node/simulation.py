@@ -35,6 +35,7 @@ NAMES: Final = (
     "november", "oscar", "papa", "quebec", "romeo", "sierra", "tango",
 )  # fmt: skip
 QUIET_INTERVALS: Final = 12
+LENGTHS_S: Final = (1, 5, 30, 90, 200, 600)
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -47,14 +48,16 @@ class Fault(msgspec.Struct, frozen=True):
     for_s: int = 60
 
 
-def schedule(dice: Dice, machines: int, seconds: int, count: int, words: Sequence[str] = FAULTS) -> list[Fault]:
+def schedule(
+    dice: Dice, machines: int, seconds: int, count: int, words: Sequence[str] = FAULTS, lengths_s: Sequence[int] = LENGTHS_S
+) -> list[Fault]:
     """So many faults, drawn evenly over the time; each of `words` at least once if there are as many."""
     found = []
     for number in range(count):
         word = words[number] if number < len(words) else dice.choice(words)
         a = dice.below(machines)
         b = (a + 1 + dice.below(machines - 1)) % machines
-        found.append(Fault(dice.below(max(seconds, 1)), word, a, b, dice.choice((1, 5, 30, 90, 200, 600))))
+        found.append(Fault(dice.below(max(seconds, 1)), word, a, b, dice.choice(lengths_s)))
     return sorted(found, key=lambda fault: fault.at_s)
 
 
