@@ -18,7 +18,7 @@ from replay.options import Command
 @click.command("demo", cls=Command)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Deals out who is hit by what.")
 @click.option("--keep", metavar="DIR", help="The new folder for the ledgers. Else one among the temporary files.")
-@click.option("--machines", type=click.IntRange(5, 12), default=5, show_default=True, help="How many form the mesh.")
+@click.option("--machines", type=click.IntRange(5, 8), default=5, show_default=True, help="How many form the mesh.")
 @click.pass_obj
 def demo_(asked: Asked, /, *, seed: int, keep: str | None, machines: int) -> int:
     """Raise a real cluster on loopback, break it, and ask its ledgers what happened. It takes less than a minute.
@@ -30,7 +30,7 @@ def demo_(asked: Asked, /, *, seed: int, keep: str | None, machines: int) -> int
     For example:
       meshledger demo
       meshledger demo --keep incident --seed 7
-      meshledger demo --machines 8 -o json
+      meshledger demo --machines 6 -o json
     """
     from replay.demo import run
 

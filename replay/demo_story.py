@@ -20,10 +20,7 @@ import msgspec
 
 from replay.demo_mesh import Cluster, Late, host
 
-NAMES: Final = (
-    "alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliett", "kilo", "lima",
-)  # fmt: skip
-MACHINES_MIN: Final = 5
+NAMES: Final = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel")
 BY_ADDRESS: Final = ("yankee", "zulu")
 
 RENAMED: Final = "renamed without DNS"

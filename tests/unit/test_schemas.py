@@ -175,7 +175,12 @@ SAMPLES: dict[str, mesh.Answer] = {
     ),
     "sql": receipts.Sql(columns=["kind", "count(*)", "at_ns"], rows=[{"kind": "link.lost", "count(*)": 3, "at_ns": 5}]),
     "version": receipts.Version(version="0.1.0", python="3.11.7", sqlite="3.46.0", format=1),
-    "demo": receipts.Demo(ok=True, generated=True, ledger=None, steps=[receipts.Step("who is in", "5", "5", ok=True)]),
+    "demo": receipts.Demo(
+        ok=True,
+        generated=False,
+        ledger="kept/mesh.ledger",
+        steps=[receipts.Step("why alpha bravo", "timeout", "timeout", True, "a wire cut silently", ["alpha#7"], "linked")],
+    ),
     "node": nodes.Node(
         machine="alpha",
         hostname="alpha.lab.example",
