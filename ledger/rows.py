@@ -278,10 +278,31 @@ def encode_open(pings: Sequence[Observed]) -> bytes:
     return _encode((list(contexts), found))
 
 
-def decode_open(data: bytes) -> list[Observed]:
-    """The pings of an open row. Raises Damaged if they are none."""
+def decode_open_row(data: bytes) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """The contexts of an open row's pings (answered, peer, link, the peer's boot or the reason, feed, boot), and of each ping
+    the number of its context, wall and monotonic clock, number, held; where it was answered also round trip and stamps.
+
+    Raises Damaged if it holds none.
+    """
     try:
         contexts, found = _OPEN.decode(data)
+        if any(len(context) != 6 for context in contexts) or any(
+            len(ping) != (10 if contexts[ping[0]][0] else 5) for ping in found
+        ):
+            raise ValueError("of another length")
+    except _UNREADABLE as error:
+        raise Damaged(f"an open row does not decode: {error}") from None
+    return contexts, found
+
+
+def decode_open(data: bytes) -> list[Observed]:
+    """The pings of an open row. Raises Damaged if they are none."""
+    return open_pings(*decode_open_row(data))
+
+
+def open_pings(contexts: Sequence[tuple[Any, ...]], found: Sequence[tuple[Any, ...]]) -> list[Observed]:
+    """The pings that `decode_open_row` gave. Raises Damaged if they are none."""
+    try:
         result = []
         for number, at_ns, mono_ns, count, held, *rest in found:
             answered, peer, link, said, feed, boot = contexts[number]

@@ -7,7 +7,7 @@ and zipped. That both agree is a law. It reads by way of `feeds`, which checks w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 
 from ledger.blocks import AT, RTT
 from ledger.entry import Entry
@@ -24,8 +24,12 @@ def walk(reader: FeedReader) -> Iterator[Visit]:
     head = reader.head()
     for record in reader.records(0, head.records):
         yield from _record(reader, record)
-    for entry in reader.open_part():
-        yield visit(entry)
+    opened = reader.opened()
+    if opened.runs:
+        visits = chain.from_iterable(map(opened.visits, opened.runs))
+        yield from _between(visits, [reader.control_entry(control) for control in opened.controls])
+    else:
+        yield from map(visit, reader.opened_entries(opened, reader.timeline()))
 
 
 def visit(entry: Entry) -> Visit:

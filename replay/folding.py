@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from ledger.entry import Entry
+from ledger.events import PingAnswered, PingFailed
 from ledger.feeds import FeedReader
 from ledger.heads import RecordRow, Timeline
 from ledger.instants import effective_instants, may_disown
+from ledger.open_part import OpenPart
 from ledger.unpacking import Pings
 from projections.feed_state import FeedState
 
@@ -66,6 +68,35 @@ def fold_until(state: FeedState, reader: FeedReader, record: RecordRow, timeline
                 break
             state.apply(entry)
     return after
+
+
+def fold_opened(state: FeedState, reader: FeedReader, opened: OpenPart, timeline: Timeline, at_ns: int) -> Entry | None:
+    """The same with a feed's open part, which comes after all its records."""
+    entries: list[Entry] = []
+
+    def each() -> list[Entry]:
+        if not entries:
+            entries.extend(reader.opened_entries(opened, timeline))
+        return entries
+
+    tally = None if timeline.stretches else opened.tally(at_ns)
+    if tally is not None:
+        first, last = opened.head.sealed + 1, tally.last
+        controls = [reader.control_entry(control) for control in opened.controls[: tally.controls + 1]]
+        following = controls.pop() if len(controls) > tally.controls else None
+
+        def unfold(peer: str) -> Iterator[Entry]:
+            return (
+                e for e in each() if e.index <= last and isinstance(e.event, PingAnswered | PingFailed) and e.event.peer == peer
+            )
+
+        if last < first or state.apply_groups(first, last, tally.last_ns, controls, tally.groups, unfold=unfold):
+            return following if following is not None and following.index == last + 1 else None
+    for entry in each():
+        if entry.effective_ns > at_ns:
+            return entry
+        state.apply(entry)
+    return None
 
 
 def prefix(reader: FeedReader, count: int, begun: FeedState | None = None) -> FeedState:
