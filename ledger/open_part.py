@@ -61,7 +61,17 @@ class OpenPart:
         result.extend(pings)
         return result
 
-    def visits(self, run: Run) -> Iterator[tuple[int, int, str, str | None, int | None]]:
+    def to(self, peer: str, last: int) -> list[tuple[int, Observed]]:
+        """The pings to one peer up to index `last`, with their indexes, ascending."""
+        found = []
+        for run in self.runs:
+            meant = {number for number, context in enumerate(run.contexts) if context[1] == peer}
+            places = [place for place, ping in enumerate(run.pings[: max(0, last - run.first + 1)]) if ping[_NUMBER] in meant]
+            pings = rows.open_pings(run.contexts, [run.pings[place] for place in places])
+            found += [(run.first + place, ping) for place, ping in zip(places, pings, strict=True)]
+        return found
+
+    def visits(self, run: Run) -> Iterator[tuple[int, int, str, str, int]]:
         """The pings of a run as `walking` gives them."""
         kinds = ["ping.answered" if context[0] else "ping.failed" for context in run.contexts]
         peers = [context[1] for context in run.contexts]
@@ -69,9 +79,9 @@ class OpenPart:
         return zip(
             range(run.first, run.first + len(run.pings)),
             map(_at, run.pings),
-            map(kinds.__getitem__, numbers),
             map(peers.__getitem__, numbers),
-            [ping[_RTT] if len(ping) > _RTT else None for ping in run.pings],
+            map(kinds.__getitem__, numbers),
+            [ping[_RTT] if len(ping) > _RTT else -1 for ping in run.pings],
             strict=True,
         )
 
