@@ -7,6 +7,7 @@ reader needs no long transaction: it takes the head first, and never reads past 
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Final
@@ -17,6 +18,7 @@ from ledger.entry import Entry, Observed, Opaque
 from ledger.events import Event
 from ledger.heads import Head, RecordRow, Timeline
 from ledger.instants import Disowned, adjusted, disowned, may_disown
+from ledger.open_part import OpenPart, Run
 from ledger.row_reader import CONTROL, RECORD, RowReader
 
 _STEPS: Final = ("node.started", "clock.stepped")
@@ -55,41 +57,50 @@ class FeedReader(RowReader):
 
     def open_entries(self, timeline: Timeline) -> tuple[Head, list[Entry]]:
         """The open part, with the head as of the same moment."""
-        head, observed = self.open_stored()
+        opened = self.opened()
+        return opened.head, self.opened_entries(opened, timeline)
+
+    def opened_entries(self, opened: OpenPart, timeline: Timeline) -> list[Entry]:
+        """The entries of an open part, with their effective instants."""
+        head, observed = opened.head, opened.observed()
         if not observed:
-            return head, []
+            return []
         if timeline.peaks and len(timeline.peaks) <= head.records:
             timeline = self.timeline()  # sealed since
         before = timeline.peaks[head.records] if timeline.peaks else head.peak_ns
-        return head, self._placed(observed, head.sealed + 1, None, before, timeline)
+        return self._placed(observed, head.sealed + 1, None, before, timeline)
 
     def open_stored(self) -> tuple[Head, list[Observed]]:
         """The head and the open entries as they are stored, as of one moment: a seal in between would take rows away."""
+        opened = self.opened()
+        return opened.head, opened.observed()
+
+    def opened(self) -> OpenPart:
+        """The same as its rows hold it."""
         while True:
             self._version(anew=True)
             head = self.head()
-            by_index: dict[int, Observed] = {}
-            for first, last, low, high, lost, body, stored in list(
-                self._rows(
-                    "select first, last, low_ns, high_ns, lost, body, sum from open where feed = ? order by first",
-                    (self.row,),
-                )
-            ):
+            runs = []
+            query = "select first, last, low_ns, high_ns, lost, body, sum from open where feed = ? and first <= ? order by first"
+            for first, last, low, high, lost, body, stored in self._rows(query, (self.row, head.last)):
                 if rows.row_sum(self.row, first, last, low, high, lost, body) != stored:
                     raise self.damaged("the entries are not what was written", first if type(first) is int else 0)
-                by_index.update(zip(range(first, last + 1), rows.decode_open(body), strict=True))
+                runs.append(Run(first, *rows.decode_open_row(body)))
+                if len(runs[-1].pings) != last - first + 1:
+                    raise self.damaged("the entries are not as many as they should be", first)
             query = f"{CONTROL} where feed = ? and idx between ? and ? order by idx"
-            for found in self._rows(query, (self.row, head.sealed + 1, head.last)):
-                index, at_ns, boot, mono_ns, kind, version, raw = self._control_row(found)
-                by_index[index] = Observed(at_ns, codec.stored_event(kind, version, raw), boot, mono_ns)
+            controls = [self._control_row(found) for found in self._rows(query, (self.row, head.sealed + 1, head.last))]
             self._version(anew=True)
             if self.head().sealed == head.sealed:
                 break
-        wanted = range(head.sealed + 1, head.last + 1)
-        missing = next((index for index in wanted if index not in by_index), None)
-        if missing is not None:
-            raise self.damaged("the entry is missing", missing)
-        return head, [by_index[index] for index in wanted]
+        index = head.sealed + 1
+        for first, size in heapq.merge(((r.first, len(r.pings)) for r in runs), ((control[0], 1) for control in controls)):
+            if first != index:
+                break
+            index += size
+        if index != head.last + 1:
+            raise self.damaged("the entry is missing", index)
+        return OpenPart(head, runs, controls)
 
     def entries(self, after: int = 0, until: int | None = None) -> Iterator[Entry]:
         """The entries with indexes in (after, until], in order; to the end as it is now, if `until` is None."""

@@ -230,7 +230,7 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
     uri = f"file:{quote(str(path.resolve()))}?{options}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _ROW_MAX_BYTES)
-    for pragma in ("trusted_schema=off", "cell_size_check=on", "mmap_size=0", "query_only=on", "cache_size=-8192"):
+    for pragma in ("trusted_schema=off", "cell_size_check=on", "mmap_size=0", "query_only=on", "cache_size=-2048"):
         connection.execute(f"pragma {pragma}")
     return connection
 
@@ -357,7 +357,7 @@ class Writing:
         run("pragma trusted_schema=off")
         run("pragma cell_size_check=on")
         run("pragma mmap_size=0")
-        run("pragma cache_size=-8192")
+        run("pragma cache_size=-2048")
         run("pragma foreign_keys=on")
         run(f"pragma wal_autocheckpoint={4 * 1024 * 1024 // schema.PAGE_BYTES}")
         mode, level = run("pragma journal_mode").fetchone()[0], run("pragma synchronous").fetchone()[0]

@@ -196,7 +196,11 @@ class RowReader:
         return index, at_ns, boot, mono_ns, kind, version, body.encode() if isinstance(body, str) else body
 
     def _control(self, found: tuple[Any, ...]) -> Entry:
-        index, at_ns, boot, mono_ns, kind, version, raw = self._control_row(found)
+        return self.control_entry(self._control_row(found))
+
+    def control_entry(self, found: tuple[int, int, int | None, int | None, str, int, bytes]) -> Entry:
+        """A control entry, of which a row's columns were checked; `effective_ns` is the wall clock."""
+        index, at_ns, boot, mono_ns, kind, version, raw = found
         return Entry(self.feed, index, at_ns, codec.decode_event(kind, version, raw), boot, mono_ns, at_ns)
 
     def rare(self, kinds: Sequence[str], until: int | None = None) -> list[Entry]:

@@ -36,6 +36,12 @@ CHAIN_START: Final = bytes(16)
 _DIRECTORY_MAX_BYTES: Final = 1 << 24
 """A thousand groups of eleven numbers are a tenth of a megabyte; a few bytes from elsewhere could inflate to more."""
 
+_OPEN_MANY_BYTES: Final = 1 << 12
+"""An open row of so many bytes is deflated: in a feed written in batches it may stand for long."""
+_OPEN_MAX_BYTES: Final = 1 << 26
+_DEFLATED: Final = b"\1"
+"""What such a row begins with; one that is not begins with the head of an array."""
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 _UNREADABLE: Final = (
     msgspec.MsgspecError,
@@ -261,7 +267,9 @@ def decode_context(data: bytes) -> Context:
 
 
 def encode_open(pings: Sequence[Observed]) -> bytes:
-    """The body column of an open row: pings that no record covers yet. Texts stand once, numbers as they came."""
+    """The body column of an open row: pings that no record covers yet. Texts stand once, numbers as they came; many together
+    are deflated.
+    """
     contexts: dict[tuple[Any, ...], int] = {}
     found: list[tuple[Any, ...]] = []
     for ping in pings:
@@ -275,13 +283,40 @@ def encode_open(pings: Sequence[Observed]) -> bytes:
             key = (False, event.peer, event.link, event.reason, event.feed, ping.boot)
             number = contexts.setdefault(key, len(contexts))
             found.append((number, ping.at_ns, ping.mono_ns, event.number, event.held))
-    return _encode((list(contexts), found))
+    plain = _encode((list(contexts), found))
+    return _DEFLATED + zlib.compress(plain, 1, -15) if _OPEN_MANY_BYTES <= len(plain) <= _OPEN_MAX_BYTES else plain
+
+
+def decode_open_row(data: bytes) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """The contexts of an open row's pings (answered, peer, link, the peer's boot or the reason, feed, boot), and of each ping
+    the number of its context, wall and monotonic clock, number, held; where it was answered also round trip and stamps.
+
+    Raises Damaged if it holds none.
+    """
+    try:
+        if data[:1] == _DEFLATED:
+            opener = zlib.decompressobj(-15)
+            data = opener.decompress(data[1:], _OPEN_MAX_BYTES)
+            if not opener.eof:
+                raise ValueError("larger than any append")
+        contexts, found = _OPEN.decode(data)
+        if any(len(context) != 6 for context in contexts) or any(
+            len(ping) != (10 if contexts[ping[0]][0] else 5) for ping in found
+        ):
+            raise ValueError("of another length")
+    except _UNREADABLE as error:
+        raise Damaged(f"an open row does not decode: {error}") from None
+    return contexts, found
 
 
 def decode_open(data: bytes) -> list[Observed]:
     """The pings of an open row. Raises Damaged if they are none."""
+    return open_pings(*decode_open_row(data))
+
+
+def open_pings(contexts: Sequence[tuple[Any, ...]], found: Sequence[tuple[Any, ...]]) -> list[Observed]:
+    """The pings that `decode_open_row` gave. Raises Damaged if they are none."""
     try:
-        contexts, found = _OPEN.decode(data)
         result = []
         for number, at_ns, mono_ns, count, held, *rest in found:
             answered, peer, link, said, feed, boot = contexts[number]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain, pairwise, repeat
+from itertools import accumulate, chain, compress, pairwise, repeat
 from operator import add, itemgetter, mul, sub
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ class Pings:
         "_mono",
         "_open",
         "_order",
+        "_pick",
         "block",
         "controls",
         "count",
@@ -70,6 +71,7 @@ class Pings:
         self._cache: dict[int, Sequence[int]] = {}
         self._order: list[int] | None = None
         self._mono: list[int] | None = None
+        self._pick: Callable[[Sequence[Any]], tuple[Any, ...]] | None = None
 
     def keep(self, order: list[int], values: Mapping[int, Sequence[int]]) -> None:
         """Take what is known already instead of decoding it."""
@@ -123,10 +125,12 @@ class Pings:
 
     def in_order(self, values: Sequence[Any]) -> list[Any]:
         """`values`, one for each ping in the order of contexts, put in the order of the feed."""
-        placed: list[Any] = [None] * self.count
-        for place, value in zip(self.order, values, strict=True):
-            placed[place] = value
-        return placed
+        if self.count < 2:
+            return list(values)
+        if self._pick is None:
+            places = [iter(range(start, end)) for start, end in pairwise(self.starts)]
+            self._pick = itemgetter(*map(next, map(places.__getitem__, self.which)))
+        return list(self._pick(values))
 
     def index(self, place: int) -> int:
         """The entry index of the ping at `place` in the order of the feed."""
@@ -134,8 +138,10 @@ class Pings:
 
     def indexes(self) -> list[int]:
         """The entry index of each ping, in the order of the feed."""
-        taken = set(self.controls)
-        return [index for index in range(self.first, self.first + self.count + len(taken)) if index not in taken]
+        found = list(range(self.first, self.first + self.count + len(self.controls)))
+        for control in reversed(self.controls):
+            del found[control - self.first]
+        return found
 
     def groups(self, until: int | None = None) -> list[Group]:
         """One group a context, of the pings whose instant is at most `until` ns (all, if None).
@@ -220,6 +226,32 @@ class Pings:
             if context.peer == peer:
                 places = self.order[self.starts[number] : self.starts[number + 1]]
                 found += [(self.index(place), ping) for place, ping in zip(places, self.observed(number), strict=True)]
+        return sorted(found, key=itemgetter(0))
+
+    def evidence(self, peer: str) -> list[tuple[int, Observed]]:
+        """As `to`, but of each ping only what tells of the link and of what was held, in a few columns: its number is 0, and
+        stamps and monotonic clock are None.
+        """
+        at, rtt, held = self.column(AT), self.column(RTT), self.column(HELD)
+        found = []
+        for number, c in enumerate(self.block.contexts):
+            if c.peer == peer:
+                here = slice(self.starts[number], self.starts[number + 1])
+                many: Sequence[int | None] = held[here] if c.given & 2 else [None] * self.sizes[number]
+                events: Iterator[PingAnswered | PingFailed]
+                if c.answered:
+                    events = (
+                        PingAnswered(peer, 0, took, c.link, feed=c.feed, held=each)
+                        for took, each in zip(rtt[here], many, strict=True)
+                    )
+                else:
+                    reason: Any = c.reason
+                    events = (PingFailed(peer, 0, reason, c.link, c.feed, each) for each in many)
+                places = compress(range(self.count), map(number.__eq__, self.which))
+                found += [
+                    (self.index(place), Observed(at_ns, event, c.boot))
+                    for place, at_ns, event in zip(places, at[here], events, strict=True)
+                ]
         return sorted(found, key=itemgetter(0))
 
     def until(self, until: int) -> int:

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from ledger.entry import Entry
+from ledger.entry import Entry, Observed
 from ledger.feeds import FeedReader
 from ledger.heads import RecordRow, Timeline
 from ledger.instants import effective_instants, may_disown
+from ledger.open_part import OpenPart
 from ledger.unpacking import Pings
 from projections.feed_state import FeedState
 
@@ -30,7 +31,7 @@ def fold_record(state: FeedState, reader: FeedReader, record: RecordRow, timelin
         def unfold(peer: str) -> Iterator[Entry]:
             if not opened:
                 opened.append(reader.pings(record, controls))
-            return pings_to(peer, reader, opened[0])
+            return evidence_to(peer, reader, opened[0])
 
         if state.apply_groups(record.first, record.last, record.high_ns, controls, groups, unfold=unfold):
             return
@@ -56,9 +57,12 @@ def fold_until(state: FeedState, reader: FeedReader, record: RecordRow, timeline
     if not count:
         return after
     last_ns = max([group.last_ns for group in groups] + [entry.at_ns for entry in controls[-1:]])
+    opened: list[Pings] = []
 
     def unfold(peer: str) -> Iterator[Entry]:
-        return (entry for entry in pings_to(peer, reader, reader.pings(record, controls)) if entry.index <= last)
+        if not opened:
+            opened.append(reader.pings(record, controls))
+        return (entry for entry in evidence_to(peer, reader, opened[0]) if entry.index <= last)
 
     if not state.apply_groups(record.first, last, last_ns, controls, groups, unfold=unfold):
         for entry in reader.entries_of(record, timeline):
@@ -66,6 +70,26 @@ def fold_until(state: FeedState, reader: FeedReader, record: RecordRow, timeline
                 break
             state.apply(entry)
     return after
+
+
+def fold_opened(state: FeedState, reader: FeedReader, opened: OpenPart, timeline: Timeline, at_ns: int) -> Entry | None:
+    """The same with a feed's open part, which comes after all its records."""
+    tally = None if timeline.stretches else opened.tally(at_ns)
+    if tally is not None:
+        first, last = opened.head.sealed + 1, tally.last
+        controls = [reader.control_entry(control) for control in opened.controls[: tally.controls + 1]]
+        following = controls.pop() if len(controls) > tally.controls else None
+
+        def unfold(peer: str) -> Iterator[Entry]:
+            return iter([_entry(reader, index, observed) for index, observed in opened.to(peer, last)])
+
+        if last < first or state.apply_groups(first, last, tally.last_ns, controls, tally.groups, unfold=unfold):
+            return following if following is not None and following.index == last + 1 else None
+    for entry in reader.opened_entries(opened, timeline):
+        if entry.effective_ns > at_ns:
+            return entry
+        state.apply(entry)
+    return None
 
 
 def prefix(reader: FeedReader, count: int, begun: FeedState | None = None) -> FeedState:
@@ -106,4 +130,14 @@ def alone(reader: FeedReader, after: int, until: int) -> Iterator[Entry]:
 def pings_to(peer: str, reader: FeedReader, pings: Pings) -> Iterator[Entry]:
     """The pings to one peer in a record, ascending, with wall clocks for effective instants."""
     for index, observed in pings.to(peer):
-        yield Entry(reader.feed, index, observed.at_ns, observed.event, observed.boot, observed.mono_ns, observed.at_ns)
+        yield _entry(reader, index, observed)
+
+
+def evidence_to(peer: str, reader: FeedReader, pings: Pings) -> Iterator[Entry]:
+    """The same as far as a fold asks: without numbers and stamps, whose columns stay closed."""
+    for index, observed in pings.evidence(peer):
+        yield _entry(reader, index, observed)
+
+
+def _entry(reader: FeedReader, index: int, observed: Observed) -> Entry:
+    return Entry(reader.feed, index, observed.at_ns, observed.event, observed.boot, observed.mono_ns, observed.at_ns)

@@ -27,7 +27,7 @@ from ledger.store import instant_ns
 from projections.cluster import Cluster
 from projections.feed_state import FeedState
 from replay.believing import belief
-from replay.folding import fold_record, fold_until, prefix
+from replay.folding import fold_opened, fold_record, fold_until, prefix
 from replay.moments import Anchors, parse_moment
 from replay.snapshots import Snapshots
 from replay.union import Union
@@ -195,17 +195,13 @@ class History:
         timeline = reader.timeline()
         while True:
             whole, record = reader.partial(at_ns, timeline)
-            head, tail = (reader.head(), []) if record is not None else reader.open_entries(timeline)
-            if record is not None or head.records == whole:
+            opened = reader.opened() if record is None else None
+            if opened is None or opened.head.records == whole:
                 break  # else sealed meanwhile: what was open stands in a record now
         state = self._whole(feed, reader, whole, record, timeline)
         if record is not None:
             return state, fold_until(state, reader, record, timeline, at_ns)
-        for entry in tail:
-            if entry.effective_ns > at_ns:
-                return state, entry
-            state.apply(entry)
-        return state, None
+        return state, None if opened is None else fold_opened(state, reader, opened, timeline, at_ns)
 
     def prefix(self, feed: Feed, count: int) -> FeedState:
         """The fold of a feed's first `count` entries as they alone make it: without instants that later entries disowned."""

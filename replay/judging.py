@@ -29,7 +29,7 @@ from projections.feed_state import FeedState
 from projections.monitor import Monitor, Run, Verdict
 from projections.pace import Pace
 from projections.watch import APART, Course, Watch
-from replay.folding import pings_to
+from replay.folding import evidence_to, pings_to
 from replay.history import History
 
 Progress = Callable[[int, int], None]
@@ -151,7 +151,7 @@ class _Judging:
     def _fold(self, sealed: _Sealed) -> None:
         """Grow the feed's fold by the record."""
         reader, record, state = sealed.reader, sealed.record, sealed.course.state
-        unfold = partial(pings_to, reader=reader, pings=sealed.pings)
+        unfold = partial(evidence_to, reader=reader, pings=sealed.pings)
         groups = reader.groups(record)
         if not state.apply_groups(record.first, record.last, record.high_ns, sealed.controls, groups, unfold=unfold):
             for entry in reader.entries_of(record):

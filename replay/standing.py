@@ -16,6 +16,7 @@ from ledger.entry import Entry, Observed
 from ledger.feeds import FeedReader
 from ledger.heads import Head, RecordRow, Timeline
 from ledger.merkle import Frontier
+from ledger.open_part import Copied, OpenPart
 
 _NEVER: Final = 2**62
 
@@ -59,8 +60,8 @@ class Standing(FeedReader):
         whole, record = super().partial(at_ns, timeline)
         return (whole, record) if whole < self._standing.records else (self._standing.records, None)
 
-    def open_stored(self) -> tuple[Head, list[Observed]]:
-        """As `FeedReader.open_stored`, of the entries that stand after the last whole record."""
+    def opened(self) -> OpenPart:
+        """As `FeedReader.opened`, of the entries that stand after the last whole record."""
         head, wanted = self._standing, self._standing.last - self._standing.sealed
         found: list[Observed] = []
         for record in self._whole.records(head.records):
@@ -70,8 +71,8 @@ class Standing(FeedReader):
         if len(found) < wanted:
             found += self._whole.open_stored()[1]
         if len(found) < wanted:  # sealed meanwhile
-            return self.open_stored()
-        return head, found[:wanted]
+            return self.opened()
+        return Copied(head, found[:wanted])
 
 
 def _whole_before(reader: FeedReader, index: int) -> int:

@@ -73,11 +73,7 @@ class Ours(Contestant):
         from ledger.walking import walk
 
         for feed in self.history.feeds:
-            visits = walk(self.history.reader(feed))
-            yield (
-                feed.machine,
-                ((index, at_ns, peer or "", kind, -1 if rtt is None else rtt) for index, at_ns, kind, peer, rtt in visits),
-            )
+            yield feed.machine, walk(self.history.reader(feed))
 
     def state_at(self, at_ns: int) -> State:
         return self.told(self.history.at(at_ns))

@@ -55,6 +55,22 @@ def likely(draw):
 
 
 @given(runs | likely())
+def test_evidence_is_what_the_pings_say_of_the_link(run):
+    """`evidence` gives the pings to a peer in their order, of each what a fold asks, and nothing of the rest."""
+    opened = arrange(run, 1, ())
+    for peer in {ping.event.peer for ping in run[:3]}:
+        told = []
+        for index, ping in opened.to(peer):
+            e = ping.event
+            if isinstance(e, PingAnswered):
+                plain = PingAnswered(peer, 0, e.rtt_us, e.link, feed=e.feed, held=e.held)
+            else:
+                plain = PingFailed(peer, 0, e.reason, e.link, e.feed, e.held)
+            told.append((index, Observed(ping.at_ns, plain, ping.boot)))
+        assert opened.evidence(peer) == told
+
+
+@given(runs | likely())
 def test_every_ping_comes_back_exactly(run):
     """`unpack` is the inverse of `pack`, for any pings: nulls mixed, clocks at both ends, many contexts, one ping."""
     assert unpack(pack(run)) == run
