@@ -6,6 +6,7 @@ to die with the test. Root is not needed where the kernel lets every account hav
 """
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -127,9 +128,8 @@ class Network:
 
     def names(self, stack, hostnames):
         """A DNS server at the router, with these names and addresses."""
-        import json
-
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        path = (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
         command = [*self.router.enter(), sys.executable, "-c", NAMESERVER, SERVER, json.dumps(hostnames)]
         process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment))
         stack.callback(process.kill)
@@ -147,5 +147,5 @@ def network(*names):
             made.rules(*made.reset(names[:2]), *made.silence(names[:2]))
             made.rules()
         except Refusal as refusal:
-            pytest.skip(f"no network namespaces {'here' if os.getuid() == 0 else 'for want of root'}: {refusal}")
+            pytest.skip(f"no network namespaces, for want of root{'' if os.getuid() else ' with all its rights'}: {refusal}")
         yield made

@@ -65,7 +65,8 @@ class Node:
 
     def run(self, *inside: str) -> None:
         """Run it by the command line, as an operator would; `inside`: the command that goes before it, if any."""
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        path = (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
         command = [*inside, sys.executable, "-c", COMMAND, "run", "--dir", str(self.folder.path)]
         with (self.folder.path / "stderr").open("ab") as errors:
             self.process = subprocess.Popen(command, stdout=errors, stderr=errors, env=environment)

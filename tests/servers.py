@@ -28,6 +28,19 @@ def program(name):
     return found
 
 
+def sshd_program():
+    """The path of sshd. Run by root it refuses without /run/sshd, where it locks its child in: the service's start makes
+    it, which a fresh machine may not have seen; so it is made here.
+    """
+    found = program("sshd")
+    if os.getuid() == 0:
+        try:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        except OSError as error:
+            pytest.skip(f"/run/sshd, which sshd needs, is missing: {error.strerror}")
+    return found
+
+
 def free_port(kind=socket.SOCK_STREAM):
     """A port that was free just now."""
     with socket.socket(socket.AF_INET, kind) as taken:
@@ -71,13 +84,11 @@ def sshd(folder: Path, lines: str, *, more=""):
     """A real sshd for the account that runs the tests, with `lines` (what the node's `sshd-config` prints) at the end of its
     configuration. Gives its port; its host key is `folder/sshd_host_key`, its log `folder/sshd.log`.
     """
-    server, keygen = program("sshd"), program("ssh-keygen")
+    server, keygen = sshd_program(), program("ssh-keygen")
     folder.mkdir(parents=True, exist_ok=True)
     host = folder / "sshd_host_key"
     if not host.exists():
         subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", host], check=True)
-    if os.getuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd, run by root, locks its child in
     for attempt in range(5):
         port = free_port()
         config = folder / "sshd_config"

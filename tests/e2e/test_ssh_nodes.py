@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from servers import ACCOUNT, LOOPBACK, program, sshd
+from servers import ACCOUNT, LOOPBACK, program, sshd, sshd_program
 
 from ledger.events import JoinRefused, LinkFailed, LinkLost, MachineLeft
 from ledger.node.responder import Responder
@@ -156,7 +156,7 @@ def test_a_cluster_behind_real_ssh_servers(tmp_path):
     killed is known at once and comes back by itself; one that is turned away by MaxStartups comes in as soon as there is
     room, with no membership change; a removed one is out at once: sshd refuses its key.
     """
-    program("sshd")
+    sshd_program()
     with machines(tmp_path, "alpha", "bravo", "charlie") as (alpha, bravo, charlie):
         alpha.call("init", "lab", "--interval", "1s", *alpha.own())
         alpha.start()

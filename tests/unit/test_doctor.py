@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from servers import ACCOUNT, program
+from servers import ACCOUNT, program, sshd_program
 from wires import LOOPBACK, Hall, closed_port, key
 
 from ledger.node import ccs
@@ -154,7 +154,7 @@ def test_a_real_sshd_with_our_lines_is_well(tmp_path):
     """`sshd -T` with what `sshd-config` prints has nothing bad but what the test's own folder is: others may write above it.
     Without our lines, what is missing is said.
     """
-    program("sshd")
+    sshd_program()
     host = tmp_path / "host"
     subprocess.run([program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", host], check=True)
     keys = tmp_path / "authorized_keys"

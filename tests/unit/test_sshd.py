@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from servers import ACCOUNT, program
+from servers import ACCOUNT, program, sshd_program
 
 from ledger.errors import Refused
 from ledger.node.sshd import authorized_keys, fingerprint, key_of, limits, sshd_lines
@@ -65,7 +65,7 @@ def test_a_fingerprint_is_what_ssh_keygen_shows(tmp_path):
 @pytest.mark.parametrize("own_keys", [False, True])
 def test_the_lines_are_a_configuration_that_sshd_takes(tmp_path, own_keys):
     """`sshd -T` reads what is printed, and for the account says what was meant: our key file, and the subsystem."""
-    server = program("sshd")
+    server = sshd_program()
     keys = tmp_path / "a b" / "authorized_keys"
     host = tmp_path / "host"
     subprocess.run([program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", host], check=True)
