@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from ledger.entry import Entry, Observed
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, Unwritable
 from ledger.identity import Feed
 from ledger.node import confirming, control, wire
 from ledger.node import signals as sig
@@ -93,7 +93,9 @@ class Daemon:
     # The run.
 
     async def run(self, *, signals: bool = True) -> str:
-        """Run until SIGTERM, SIGINT, `stop` or the machine's departure; returns why it ended. Raises OSError, LedgerError."""
+        """Run until SIGTERM, SIGINT, `stop` or the machine's departure; returns why it ended. Raises OSError, LedgerError:
+        Unwritable also at the end, if the medium still refused what was seen last.
+        """
         why = "stopped"
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -104,6 +106,11 @@ class Daemon:
                         self.wires.close()
         finally:
             self.ledger.close()
+        if self._full:
+            raise Unwritable(
+                f"{self.folder.ledger}: the medium refused the last {len(self._batch)} entries or more; they are lost",
+                hint="nothing that others were told of is among them; free space, then run it again",
+            )
         return why
 
     async def _live(self, tasks: asyncio.TaskGroup, *, signals: bool) -> str:
@@ -243,6 +250,8 @@ class Daemon:
     def _end(self) -> None:
         """Say farewell, seal, and keep the words."""
         core = self.mesh.core
+        if self._full:
+            self._store(())
         recorded = core.state != "checking" and not self._full
         if recorded:
             while self._bulk:
