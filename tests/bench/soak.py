@@ -2,7 +2,8 @@
 
 Each node is a process of its own, linked over `ccs` on loopback. Of each are sampled, from /proc and from the ledgers, while they
 run: resident memory, open descriptors, and how far behind it is with the entries of the others (the age of the oldest
-entry that its origin has and it has not). The last quarter of the samples is held against the first, after a warm-up of a tenth:
+entry that its origin has and it has not). What a node holds of each feed that no record covers yet grows until the feed is sealed for
+the first time: till then it warms up. Of the samples after that the last quarter is held against the first:
 where the median of the worst node has grown by more than the tolerance, it fails (exit code 1), as it does if a link was
 lost, a ping failed, or a ledger does not verify at the end. The slope is the median of all slopes between two samples
 (Theil and Sen). One hour of twenty nodes is what is promised; shorter runs show less.
@@ -30,10 +31,10 @@ from raised import Node, linked, raised  # noqa: E402
 
 from ledger.events import LinkLost, PingAnswered, PingFailed  # noqa: E402
 from ledger.store import Ledger  # noqa: E402
+from ledger.writer import RECORD_ENTRIES  # noqa: E402
 from replay.check import verify  # noqa: E402
 
 MEBI = 1024 * 1024
-WARM = 0.1
 SAMPLES_MIN = 16
 
 
@@ -45,6 +46,7 @@ class Sample(NamedTuple):
     descriptors: float
     lag_s: float
     cpu_s: float
+    sealed: int
 
 
 def tolerances(interval_s: float) -> dict[str, float]:
@@ -60,9 +62,12 @@ def of_process(pid: int) -> tuple[float, float, float]:
     return pages * os.sysconf("SC_PAGE_SIZE") / MEBI, len(list(Path(f"/proc/{pid}/fd").iterdir())), processor_s(pid)
 
 
-def lags(nodes: list[Node]) -> dict[str, float]:
-    """By node: the age in seconds of the oldest entry of another that its origin has, and it has not."""
+def standing(nodes: list[Node]) -> tuple[dict[str, float], int]:
+    """By node the age in seconds of the oldest entry of another that its origin has, and it has not; and how many pages of entries
+    at least every feed has had sealed by count.
+    """
     held: dict[str, dict[str, int]] = {}
+    sealed: list[int] = []
     for node in nodes:  # what is held first, what there is later: a lag is never told too small
         with Ledger.open(node.folder.ledger) as ledger:
             held[node.name] = {feed.machine: ledger.head(feed).last for feed in ledger.feeds()}
@@ -72,18 +77,24 @@ def lags(nodes: list[Node]) -> dict[str, float]:
         least = min(each.get(origin.name, 0) for each in held.values())
         with Ledger.open(origin.folder.ledger) as ledger:
             feed = next(feed for feed in ledger.feeds() if feed.machine == origin.name)
+            sealed.append(ledger.head(feed).sealed // RECORD_ENTRIES)
             instants = {entry.index: entry.at_ns for entry in ledger.read(feed, after=least)}
         for name, each in held.items():
             missing = instants.get(each.get(origin.name, 0) + 1)
             if missing is not None and missing < now_ns:
                 worst[name] = max(worst[name], (now_ns - missing) / 1e9)
-    return worst
+    return worst, min(sealed)
 
 
 def quarter(values: list[float], *, last: bool) -> float:
     """The median of the first or the last quarter."""
     size = max(len(values) // 4, 1)
     return statistics.median(values[-size:] if last else values[:size])
+
+
+def warm(some: list[Sample]) -> list[Sample]:
+    """The samples after the warm-up."""
+    return [each for each in some if each.sealed > 0]
 
 
 def slope(times: list[float], values: list[float]) -> float:
@@ -102,7 +113,7 @@ def judged(samples: dict[str, list[Sample]], interval_s: float) -> list[dict[str
     for part, tolerance in tolerances(interval_s).items():
         found = []
         for name, some in samples.items():
-            kept = some[int(len(some) * WARM) :]
+            kept = warm(some)
             values = [getattr(each, part) for each in kept]
             first, last = quarter(values, last=False), quarter(values, last=True)
             found.append((last - first, first, last, slope([each.at_s for each in kept], values), max(values), name))
@@ -158,12 +169,12 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         pause = max(min(options.minutes * 60 / 60, 60.0), 5.0)
         whole = options.minutes * 60
         while (here := time.monotonic() - begun) < whole:
-            behind = lags(nodes)
+            behind, sealed = standing(nodes)
             for node in nodes:
                 if node.process is None or node.process.poll() is not None:
                     raise SystemExit(f"{node.name} has ended by itself: {node.complaints()}")
                 rss, descriptors, cpu = of_process(node.process.pid)
-                samples[node.name].append(Sample(time.monotonic() - begun, rss, descriptors, behind[node.name], cpu))
+                samples[node.name].append(Sample(time.monotonic() - begun, rss, descriptors, behind[node.name], cpu, sealed))
             latest = [some[-1] for some in samples.values()]
             worst = (max(getattr(each, part) for each in latest) for part in ("rss_mib", "descriptors", "lag_s"))
             say("{:6.1f} MiB, {:.0f} descriptors, {:.2f} s behind".format(*worst))
@@ -172,8 +183,9 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     finally:
         end(nodes)
         names.close()
-    if len(samples[nodes[0].name]) < SAMPLES_MIN:
-        raise SystemExit(f"{len(samples[nodes[0].name])} samples are too few to judge by; run longer")
+    judgeable = len(warm(samples[nodes[0].name]))
+    if judgeable < SAMPLES_MIN:
+        raise SystemExit(f"{judgeable} samples after the warm-up are too few to judge by; run longer, or ping more often")
     say("verifying")
     bad = {node.name: verify([node.folder.ledger]).problems for node in nodes}
     counts = recorded(nodes, begun_ns, over_ns)
@@ -182,7 +194,7 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     problems = [f"{name}: {each.what}" for name, found in bad.items() for each in found]
     return {
         "nodes": options.nodes, "minutes": options.minutes, "interval_s": interval_s, "formed_s": formed_s,
-        "samples": len(samples[nodes[0].name]), "rows": rows, **counts, "cpu_of_a_core": sum(spent), "cpu_worst": max(spent),
+        "samples": judgeable, "warm_s": warm(samples[nodes[0].name])[0].at_s, "rows": rows, **counts, "cpu_of_a_core": sum(spent), "cpu_worst": max(spent),
         "problems": problems, "ok": all(row["ok"] for row in rows) and not (counts["lost"] or counts["failed"] or problems),
     }  # fmt: skip
 
@@ -211,7 +223,11 @@ def main() -> int:
     if options.json:
         print(json.dumps(told))
         return 0 if told["ok"] else 1
-    print("{nodes} nodes, {minutes:g} minutes, a ping each {interval_s:g} s; formed in {formed_s:.1f} s\n".format(**told))
+    print(
+        "{nodes} nodes, {minutes:g} minutes, a ping each {interval_s:g} s; formed in {formed_s:.1f} s, warm after {warm_s:.0f} s\n".format(
+            **told
+        )
+    )
     print(table(told))
     print("\n{answered:,} pings answered, {failed} failed; {lost} links lost".format(**told))
     print("processor: {cpu_of_a_core:.3f} of a core in all, {cpu_worst:.4f} the busiest node".format(**told))
