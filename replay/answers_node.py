@@ -41,7 +41,7 @@ class Invite(Answer, frozen=True, kw_only=True, tag="meshledger.invite/1"):
 
 
 class Done(Answer, frozen=True, kw_only=True, tag="meshledger.done/1"):
-    """`leave`, `remove`, `disconnect`, `reconnect`, `sethostname`: what was done, to which machine, by which entry."""
+    """`leave`, `remove`, `disconnect`, `reconnect`, `sethostname`, `rekey`: what was done, to which machine, by which entry."""
 
     ask: str
     machine: str

@@ -56,6 +56,7 @@ _PLACES: Final = {
     "remove": ("replay.commands_node", "Remove a machine that cannot leave by itself."),
     "disconnect": ("replay.commands_node", "Disconnect a machine for a while: planned."),
     "reconnect": ("replay.commands_node", "End a disconnection."),
+    "rekey": ("replay.commands_node", "Change a key of this machine."),
     "sethostname": ("replay.commands_node", "Change a machine's main host name."),
     "systemd-unit": ("replay.commands_setup", "The unit under which a node runs."),
     "note": ("replay.commands_notes", "Write a note, or mark a moment, in a feed of your own."),

@@ -1,4 +1,4 @@
-"""The live mesh, commanded: `invite`, `leave`, `remove`, `disconnect`, `reconnect`, `sethostname`, `status`.
+"""The live mesh, commanded: `invite`, `leave`, `remove`, `disconnect`, `reconnect`, `sethostname`, `rekey`, `status`.
 
 Each puts one request to the node of `--dir` over its control socket, and prints what it answers. A command for another machine is
 signed by that node and travels along its route table; whether it was done, or that there is no way there, comes back the
@@ -8,6 +8,7 @@ same way. A lost reply is told as what it is: it may have been done.
 from __future__ import annotations
 
 import getpass
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -169,6 +170,34 @@ def sethostname_(asked: Asked, /, *, hostname: str, machine: str | None, by: str
       meshledger sethostname c3.lab.example charlie --force
     """
     return _done(asked, "sethostname", machine, by, hostname=hostname, force=force)
+
+
+@click.command("rekey", cls=Command)
+@click.argument("role", type=click.Choice(["dial", "host"]))
+@click.option("--key", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="The new public key of sshd (`ssh`).")
+@click.pass_obj
+def rekey_(asked: Asked, /, *, role: str, key: str | None) -> int:
+    """Change a key of this machine: `dial`, with which it proves who dials, or `host`, with which it answers.
+
+    The node makes the new key, records it, and uses it from then on; links of the old one end and come back, and the old one is
+    refused. In transport `ssh` the host key is sshd's: change it there, and name the new public key with --key.
+
+    For example:
+      meshledger rekey dial
+      meshledger rekey host
+      meshledger rekey host --key /etc/ssh/ssh_host_ed25519_key.pub
+    """
+    from replay.answers_node import Done
+
+    request = {"ask": "rekey", "role": role}
+    if key is not None:
+        words = Path(key).read_text(encoding="utf-8", errors="replace").split()
+        if len(words) < 2 or words[0] != "ssh-ed25519":
+            raise Refused(f"{key} is no public Ed25519 key", hint="such as /etc/ssh/ssh_host_ed25519_key.pub")
+        request["key"] = " ".join(words[:2])
+    reply = put(asked, request)
+    asked.answer(Done(ask="rekey", machine=str(reply["machine"]), by=None, pos=reply.get("pos"), detail=reply.get("detail")))
+    return 0
 
 
 @click.command("status", cls=Command)

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,8 @@ def run_(asked: Asked, /, *, unchecked: bool) -> int:
 
     def log(line: Mapping[str, Any]) -> None:
         if not asked.quiet or line.get("event") not in {"started", "stopped"}:
-            print(json.dumps(dict(line)), file=sys.stderr, flush=True)  # noqa: T201
+            with suppress(OSError):  # on a full disk there may be no room to say so either; that is no reason to end
+                print(json.dumps(dict(line)), file=sys.stderr, flush=True)  # noqa: T201
 
     folder = NodeDir(asked.folder)
     folder.config()

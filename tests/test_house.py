@@ -38,6 +38,7 @@ EFFECTFUL = {
     "ledger.node.config": "keeps a node's directory",
     "ledger.node.control": "speaks with operators",
     "ledger.node.daemon": "runs",
+    "ledger.node.desk": "answers operators",
     "ledger.node.doctor": "looks at this machine",
     "ledger.node.doctor_sshd": "looks at its sshd",
     "ledger.node.doors": "accepts connections",

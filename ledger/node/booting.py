@@ -35,12 +35,13 @@ def boot(ledger: Ledger, view: View, craft: OwnCraft, now: Now, *, software: str
     last = reader.head().last
     before = [entry.event for entry in reader.rare(("node.started",))]
     started = before[-1] if before else None
-    changed = [entry.index for entry in reader.rare(("key.changed",))]
+    mine = [feed for feed in ledger.feeds() if feed.machine == own.machine and feed.ledger_key == own.ledger_key]
+    changed = [(feed, entry.index) for feed in mine for entry in ledger.reader(feed).rare(("key.changed",))]
     boots = [entry.boot for entry in reader.entries(max(0, last - 1)) if entry.boot is not None]
     number = max([now.wall_ns // 1_000_000, *(each + 1 for each in boots)])
     feeds = [feed for feed in ledger.feeds() if feed.ledger_key is not None]
     return Mesh(
         own, view, craft, Dice(int(own.id[:16], 16) ^ number), now, boot=number, software=software, port=port, last=last,
         held={feed: (held(ledger, feed), last if feed == own else craft.gives(feed)) for feed in [*feeds, own]},
-        changed_keys=changed[-1] if changed else 0, before=started.software if isinstance(started, NodeStarted) else None,
+        changed_keys=changed[-1] if changed else None, before=started.software if isinstance(started, NodeStarted) else None,
     )  # fmt: skip

@@ -87,7 +87,7 @@ async def listen(
         login_timeout=limits.login_s if limits else Limits().login_s,
         **_SERVER,
     )
-    listener.port = acceptor.get_port()
+    listener.acceptor, listener.port = acceptor, acceptor.get_port()
     return listener
 
 

@@ -1,4 +1,4 @@
-"""What operators may ask of this machine: leave, remove, disconnect, reconnect, sethostname, status.
+"""What operators may ask of this machine: leave, remove, disconnect, reconnect, sethostname, rekey, status.
 
 A command is judged, and may be refused; what was done is an event like any other, and is answered only once it is stored. Each
 gives the position of its entry. `sethostname` is refused unless the name leads, by DNS as this machine sees it, to a listener
@@ -16,6 +16,7 @@ from ledger.events import (
     ClusterDissolved,
     Event,
     HostnameChanged,
+    KeyChanged,
     MachineDisconnected,
     MachineLeft,
     MachineReconnected,
@@ -62,6 +63,8 @@ def perform(core: Core, ask: str, machine: str, by: str | None, *, more: Mapping
             answered(no(f"{machine} is not disconnected"))
         else:
             _say(core, MachineReconnected(machine, by), machine, answered)
+    elif ask == "rekey":
+        _rekey(core, str(more.get("role")), str(more.get("new")), answered)
     elif ask == "sethostname":
         _sethostname(core, str(more.get("hostname") or ""), force=bool(more.get("force")), answered=answered)
     else:
@@ -101,6 +104,16 @@ def _remove(core: Core, machine: str, by: str | None, answered: Answered) -> Non
     newest = core.newest(member) if member is not None else None
     held = core.holds(newest.id).last if newest is not None else 0
     _say(core, MachineLeft(machine, member.joins if member else (), held, "removed", _machine(core, by)), machine, answered)
+
+
+def _rekey(core: Core, role: str, new: str, answered: Answered) -> None:
+    """The new key is made already, and used from when this is stored; members who hear of it end the links of the old one."""
+    own = core.member(core.me)
+    old = (own.dial_key if role == "dial" else own.host_key) if own is not None else None
+    if old is None or old == new:
+        answered(no(f"{core.me} has no other {role} key to change from"))
+    else:
+        _say(core, KeyChanged("dial" if role == "dial" else "host", old, new), core.me, answered)
 
 
 def _machine(core: Core, by: str | None) -> str | None:

@@ -197,6 +197,36 @@ class NodeDir:
         self._make_ssh_key(name)
         return self.path / name, self.public(name)
 
+    def adopt(self, role: str, public: str) -> None:
+        """Put the new `host` or `dial` key in its place, if it is this one: the private half first, so that whatever moment the
+        power goes at, `settle` can end it. Raises Refused if there is no such new key.
+        """
+        name, fresh = f"{role}_key", f"{role}_key.next"
+        if self.public(fresh) != public:
+            raise Refused(f"{self.path / fresh} is another key", hint="the one that is recorded is lost: leave, and join again")
+        try:
+            if (self.path / fresh).exists():
+                (self.path / fresh).replace(self.path / name)
+            (self.path / f"{fresh}.pub").replace(self.path / f"{name}.pub")
+            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise Unwritable(f"{self.path / name}: {error.strerror}") from error
+
+    def settle(self, role: str, recorded: str | None) -> None:
+        """At a start: a new key that is recorded gets its place, one that is not is forgotten."""
+        name, fresh = f"{role}_key", f"{role}_key.next"
+        if not (self.path / f"{fresh}.pub").exists():
+            return
+        if recorded is not None and self.public(fresh) == recorded and self.public(name) != recorded:
+            self.adopt(role, recorded)
+        else:
+            for each in (fresh, f"{fresh}.pub"):
+                (self.path / each).unlink(missing_ok=True)
+
     def public(self, name: str) -> str:
         """The public half of `host_key` or `dial_key`: `ssh-ed25519 AAAA…`, without comment. Raises Refused if none."""
         try:

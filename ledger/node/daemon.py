@@ -13,12 +13,12 @@ import contextlib
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Final
 
 from ledger.entry import Entry, Observed
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, Unwritable
 from ledger.identity import Feed
 from ledger.node import confirming, control, wire
 from ledger.node import signals as sig
@@ -26,6 +26,7 @@ from ledger.node.booting import boot, own_feed
 from ledger.node.bulk import Bulk
 from ledger.node.config import Config, NodeDir
 from ledger.node.craft import OwnCraft
+from ledger.node.desk import Desk
 from ledger.node.exchange import Exchange
 from ledger.node.gate import Gate, Log
 from ledger.node.invites import Invites
@@ -90,9 +91,8 @@ class Daemon:
         self._batch: list[Observed] = []
         self._bulk = Bulk()
         self._retry_at = 0.0
-        self._requests: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
-        self._requested = 0
         self._full = False
+        self.desk = Desk(folder, self.mesh, self.gate, put=self.put, stop=self.stop)
 
     def _mono_s(self) -> float:
         return self.now().mono_ns / 1e9
@@ -105,7 +105,9 @@ class Daemon:
     # The run.
 
     async def run(self, *, signals: bool = True) -> str:
-        """Run until SIGTERM, SIGINT, `stop` or the machine's departure; returns why it ended. Raises OSError, LedgerError."""
+        """Run until SIGTERM, SIGINT, `stop` or the machine's departure; returns why it ended. Raises OSError, LedgerError:
+        Unwritable also at the end, if the medium still refused what was seen last.
+        """
         why = "stopped"
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -116,10 +118,18 @@ class Daemon:
                         self.wires.close()
         finally:
             self.ledger.close()
+        if self._full:
+            raise Unwritable(
+                f"{self.folder.ledger}: the medium refused the last {len(self._batch)} entries or more; they are lost",
+                hint="nothing that others were told of is among them; free space, then run it again",
+            )
         return why
 
     async def _live(self, tasks: asyncio.TaskGroup, *, signals: bool) -> str:
-        config, snapshot = self.config, self.mesh.core.snapshot
+        config, snapshot, own = self.config, self.mesh.core.snapshot, self.mesh.core.member(self.mesh.core.me)
+        if own is not None:
+            self.folder.settle("dial", own.dial_key)
+            self.folder.settle("host", own.host_key)
         transport = import_module(f"ledger.node.{'ccs' if snapshot.transport == 'ccs' else 'openssh'}")
         self.wires = Wires(
             transport, Resolver(config.servers, config.dns_timeout_ms / 1000, config.dns_lifetime_ms / 1000),
@@ -142,10 +152,9 @@ class Daemon:
                 self.folder.file("peer.sock"), keys_file=self.folder.file("authorized_keys"), allow=self.gate.standing,
                 handler=self.wires.accepted, limits=limits,
             )  # fmt: skip
-            own = self.mesh.core.member(self.mesh.core.me)
             self.mesh.core.port = own.port if own is not None else 22
         self.gate.listener, self.listener.turned_away = self.listener, self.gate.turned_away
-        door = control.Control(self.folder.file(control.SOCKET), self.commanded)
+        door = control.Control(self.folder.file(control.SOCKET), self.desk.asked)
         await door.start()
         if signals:
             for name in (signal.SIGTERM, signal.SIGINT):
@@ -255,6 +264,8 @@ class Daemon:
     def _end(self) -> None:
         """Say farewell, seal, and keep the words."""
         core = self.mesh.core
+        if self._full:
+            self._store(())
         recorded = core.state != "checking" and not self._full
         if recorded:
             while self._bulk:
@@ -339,9 +350,9 @@ class Daemon:
             case sig.Redeem():
                 self.mesh.redeemed(action.channel, self.gate.redeem(action))
             case sig.Answer():
-                future = self._requests.pop(action.request, None)
-                if future is not None and not future.done():
-                    future.set_result(action.body)
+                self.desk.answer(action)
+            case sig.Adopt():
+                self._adopt(action)
             case sig.Halt():
                 self.stop(action.why)
 
@@ -370,23 +381,18 @@ class Daemon:
         self.mesh.begun(feed, held(self.ledger, before))
         self.mesh.stored([Entry(feed, 1, opened.at_ns, opened.event, opened.boot, opened.mono_ns, opened.at_ns)])
 
-    # Who may in, and who commands.
-
-    async def commanded(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """One request over the control socket."""
-        if request["ask"] == "stop":
-            self.stop()
-            return {"machine": self.feed.machine}
-        if request["ask"] == "invite":
-            return self.gate.invite(request, self.mesh.core)
-        self._requested += 1
-        number = self._requested
-        future = self._requests[number] = asyncio.get_running_loop().create_future()
-        machine, by = request.get("machine"), request.get("by")
-        more = {name: value for name, value in request.items() if name not in {"ask", "machine", "by"}}
-        self.put(sig.Commanded(number, str(request["ask"]), machine and str(machine), by and str(by), more))
-        answer: Mapping[str, Any] = await future
-        return answer
+    def _adopt(self, action: sig.Adopt) -> None:
+        """Use a new key. If its file cannot be put in its place now, the next start does it."""
+        if action.role == "dial":
+            self.wires.rekey(load_key(self.folder.file("dial_key.next")))
+        elif action.role == "host" and self.mesh.core.snapshot.transport == "ccs":
+            self.listener.rekey(load_key(self.folder.file("host_key.next")))
+        else:
+            return  # sshd's, and in use already
+        try:
+            self.folder.adopt(action.role, action.key)
+        except LedgerError as error:
+            self.log({"event": "key-not-in-place", "role": action.role, "error": error.message})
 
 
 def _at_once(seen: sig.Observation) -> bool:

@@ -212,6 +212,6 @@ def entitled(core: Core, own: Member | None, theirs: Member | None) -> tuple[Pla
         there = core.feed_at(each.planned) if each is not None and each.planned else None
         if there is not None and there[0].ledger_key is not None:
             places.append(Place(Named.of(there[0]), there[1]))
-    if own is not None and core.feed.ledger_key is not None and core.changed_keys:
-        places.append(Place(Named.of(core.feed), core.changed_keys))
+    if own is not None and core.changed_keys is not None and core.changed_keys[0].ledger_key is not None:
+        places.append(Place(Named.of(core.changed_keys[0]), core.changed_keys[1]))
     return tuple(places[-ENTITLED_MAX:])

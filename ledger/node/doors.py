@@ -53,7 +53,13 @@ class Listener:
         self.unproved: dict[Tapped, None] = {}
         self.proved: dict[Proved, None] = {}
         self.arriving: dict[asyncio.Protocol, Tapped] = {}
+        self.acceptor: asyncssh.SSHAcceptor | None = None
         self.turned_away: Turned = lambda _key, _address: None
+
+    def rekey(self, host_key: asyncssh.SSHKey) -> None:
+        """Show this host key to whoever connects from now on."""
+        if self.acceptor is not None:
+            self.acceptor.update(server_host_keys=[host_key])
 
     async def close(self) -> None:
         """Stop accepting, and end every connection at once."""

@@ -50,7 +50,7 @@ class Mesh:
 
     def __init__(
         self, own: Feed, view: View, craft: Craft, dice: Dice, now: sig.Now, *, boot: int, software: str, port: int, last: int,
-        held: Mapping[Feed, tuple[Held, int]], changed_keys: int = 0, before: str | None = None,
+        held: Mapping[Feed, tuple[Held, int]], changed_keys: tuple[Feed, int] | None = None, before: str | None = None,
     ) -> None:  # fmt: skip
         self.core = Core(
             own, view, dice, now, boot=boot, software=software, port=port, last=last, held=held, craft=craft,
@@ -141,7 +141,8 @@ class Mesh:
             replicating.wrote(core, own)
         for entry in own:
             if isinstance(entry.event, KeyChanged):
-                core.changed_keys = entry.index
+                core.changed_keys = entry.feed, entry.index
+                core.do(sig.Adopt(entry.event.role, entry.event.new))
             admitting.stored(core, entry)
         if any(entry.kind in ACTS for entry in entries):
             self.reconcile()

@@ -251,10 +251,17 @@ class Trust(Signal, frozen=True):
     former: frozenset[str] = frozenset()
 
 
+class Adopt(Signal, frozen=True):
+    """A new key of this machine is recorded: it is used from now on."""
+
+    role: str
+    key: str
+
+
 class Halt(Signal, frozen=True):
     """End in order: this machine left, or was removed."""
 
     why: str
 
 
-Action = Dial | Send | Abort | LookUp | Probe | Give | Take | Begin | Answer | Redeem | Trust | Halt
+Action = Dial | Send | Abort | LookUp | Probe | Give | Take | Begin | Answer | Redeem | Trust | Adopt | Halt

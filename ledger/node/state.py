@@ -100,7 +100,7 @@ class Core:
 
     def __init__(
         self, own: Feed, view: View, dice: Dice, now: Now, *, boot: int, software: str, port: int,
-        last: int, held: Mapping[Feed, tuple[Held, int]], craft: Craft, changed_keys: int = 0,
+        last: int, held: Mapping[Feed, tuple[Held, int]], craft: Craft, changed_keys: tuple[Feed, int] | None = None,
     ) -> None:  # fmt: skip
         self.feed = own
         self.me = own.machine
@@ -119,7 +119,7 @@ class Core:
         self.since = now
         self.writable = True
         self.changed_keys = changed_keys
-        """The own entry that last changed a key, 0 if none did since the start."""
+        """The own entry that last changed a key: its feed (an earlier epoch, perhaps) and its index."""
         self.channels: dict[int, Channel] = {}
         self.peers: dict[str, Peer] = {}
         self.questions: dict[int, Callable[[Any], None]] = {}

@@ -274,6 +274,8 @@ class VirtualNode:
                 self._members = set(action.keys.values())
             case sig.Answer():
                 self.told.append((action.request, action.body))
+            case sig.Adopt():
+                setattr(self, f"{action.role}_key", action.key)
             case sig.Halt():
                 world.at(world.now_ns, self.crash)
             case sig.Redeem():

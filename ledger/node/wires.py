@@ -129,6 +129,10 @@ class Wires:
             message = replace(message, replied_us=self._mono_us())
         link.send(wire.encode(message))
 
+    def rekey(self, dial_key: asyncssh.SSHKey) -> None:
+        """Dial with this key from now on."""
+        self._dial_key = dial_key
+
     def look_up(self, action: sig.LookUp) -> None:
         """Ask DNS."""
         self._task(self._look_up(action))

@@ -68,7 +68,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 LIVE_ANSWERS = {"node", "invite", "done", "status", "doctor", "demo"}
 LIVE_COMMANDS = {
     "init", "join", "run", "doctor", "sshd-config", "invite", "status", "leave", "remove", "disconnect", "reconnect",
-    "sethostname", "systemd-unit", "demo",
+    "rekey", "sethostname", "systemd-unit", "demo",
 }  # fmt: skip
 """Of a running node: what they answer is held against its schema where nodes run (`e2e`)."""
 
