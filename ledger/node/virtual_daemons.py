@@ -59,9 +59,9 @@ class VirtualDaemon(Daemon):
         if not self.dead:
             super().put(seen)
 
-    async def _wait(self, stopped: asyncio.Future[Any]) -> None:
+    async def _wait(self) -> None:
         loop = asyncio.get_running_loop()
-        await super()._wait(stopped)
+        await super()._wait()
         if loop.time() < self.held_up_until:
             await asyncio.sleep(self.held_up_until - loop.time())
 
