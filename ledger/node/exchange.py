@@ -64,7 +64,7 @@ class Exchange:
             have = held(self._ledger, feed)
             ahead = run.word.last if run.word.last > have.last and self._craft.proves(feed, run.word) else None
             return sig.Took(action.channel, feed, have, have.last, ahead=ahead)
-        taken = take_run(self._ledger, run, incarnation=own.incarnation, own=own, stamp=stamp)
+        taken = take_run(self._ledger, run, incarnation=own.incarnation, own=own, stamp=stamp, running=self._craft.running)
         again = None
         if taken.refused == "again":
             head = self._ledger.head(feed)

@@ -232,7 +232,7 @@ def simulate_nodes(
                 addressing="address" if address else "name",
             )  # fmt: skip
             planned = (
-                schedule(run.dice.fork(), machines, seconds, faults, words, LENGTHS_S)
+                schedule(run.dice.fork(), machines, seconds, faults, words, lengths_s=LENGTHS_S)
                 if isinstance(faults, int) else list(faults)
             )  # fmt: skip
             runner.run(_lived(run, planned, seconds))

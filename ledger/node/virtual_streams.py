@@ -82,9 +82,7 @@ class VirtualNet:
 
     # What the loop asks.
 
-    async def connect(
-        self, factory: Callable[[], asyncio.Protocol], host: str, port: int
-    ) -> tuple[Stream, asyncio.Protocol]:
+    async def connect(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> tuple[Stream, asyncio.Protocol]:
         """A stream to whoever listens there."""
         here, there = HERE.get(), self.hosts.get(host)
         for wait_s in SYN_S:

@@ -1,7 +1,7 @@
 """Real nodes, with SSH, DNS and ledgers as they are, on a network in memory and in virtual time: storey B of the simulation.
 
-What is and is not repeated from a seed: keys, clocks, delays, faults and so every entry of every feed, byte for byte, whatever the
-hash seed of the process; the cookies, ephemeral keys and padding of SSH are fresh each time, and no entry depends on them.
+What is and is not repeated from a seed: keys, clocks, delays, faults and so every entry of every feed, byte for byte, whatever
+the hash seed of the process; the cookies, ephemeral keys and padding of SSH are fresh each time, and no entry depends on them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from replay.living import view
 from replay.verdicts import judged, monitors
 
 PLANNED = [
-    Fault(60, "cut", 0, 1, 150), Fault(90, "clock-step", 2, 1, 40), Fault(120, "delay", 0, 1, 60), Fault(200, "dns-nxdomain", 1, 2, 90),
+    Fault(60, "cut", 0, 1, 150), Fault(90, "clock-step", 2, 1, 40), Fault(120, "delay", 0, 1, 60),
+    Fault(200, "dns-nxdomain", 1, 2, 90),
     Fault(240, "one-way", 2, 0, 150), Fault(330, "connection-limit", 0, 1, 20), Fault(400, "restart", 1, 0, 30),
     Fault(450, "reset", 0, 2, 1), Fault(480, "dns-timeout", 0, 1, 60), Fault(570, "stop", 2, 0, 10),
 ]  # fmt: skip
