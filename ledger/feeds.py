@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
-from typing import Any, Final
+from itertools import accumulate, islice
+from typing import Any, Final, Protocol
 
 from ledger import codec, rows
 from ledger.blocks import AT
@@ -24,10 +24,24 @@ from ledger.row_reader import CONTROL, RECORD, RowReader
 _STEPS: Final = ("node.started", "clock.stepped")
 
 
-class FeedReader(RowReader):
-    """One feed of one open ledger file."""
+class Mirror(Protocol):
+    """What a feed's writer has in memory, of which the rows are a copy: how far it goes, and its open part as it is stored."""
 
+    head: Head
+    tail: list[Observed]
+
+
+class FeedReader(RowReader):
+    """One feed of one open ledger file. `mirror`: that of the writer on this very connection, which is as good as the rows and
+    spares reading them again after each append; that both say the same is a law.
+    """
+
+    mirror: Mirror | None = None
     _timeline: tuple[int, Timeline] | None = None
+
+    def head(self) -> Head:
+        """How far the feed goes now."""
+        return self.mirror.head if self.mirror is not None else super().head()
 
     def entries_of(self, record: RecordRow, timeline: Timeline | None = None) -> list[Entry]:
         """The entries of a record, with their effective instants."""
@@ -38,7 +52,14 @@ class FeedReader(RowReader):
         return timeline.peaks[record.n - 1] if timeline.peaks else record.before_ns
 
     def _placed(
-        self, observed: Sequence[Observed], first: int, number: int | None, before: int | None, timeline: Timeline
+        self,
+        observed: Sequence[Observed],
+        first: int,
+        number: int | None,
+        before: int | None,
+        timeline: Timeline,
+        *,
+        skip: int = 0,
     ) -> list[Entry]:
         walls = [entry.at_ns for entry in observed]
         if timeline.stretches:
@@ -47,39 +68,47 @@ class FeedReader(RowReader):
         feed = self.feed
         return [
             Entry(feed, index, o.at_ns, _today(o.event), o.boot, o.mono_ns, instant, number)
-            for index, (o, instant) in enumerate(zip(observed, effective, strict=True), first)
+            for index, (o, instant) in islice(enumerate(zip(observed, effective, strict=True), first), skip, None)
         ]
 
-    def open_part(self, timeline: Timeline | None = None) -> list[Entry]:
-        """The entries that no record covers yet."""
+    def open_part(self, timeline: Timeline | None = None, after: int = 0) -> list[Entry]:
+        """The entries that no record covers yet, of them those with indexes beyond `after`."""
         timeline = self.timeline() if timeline is None else timeline
-        return self.open_entries(timeline)[1]
+        return self.open_entries(timeline, after)[1]
 
-    def open_entries(self, timeline: Timeline) -> tuple[Head, list[Entry]]:
-        """The open part, with the head as of the same moment."""
-        opened = self.opened()
-        return opened.head, self.opened_entries(opened, timeline)
+    def open_entries(self, timeline: Timeline, after: int = 0) -> tuple[Head, list[Entry]]:
+        """The same, with the head as of the same moment."""
+        head, observed = self.open_stored()
+        return head, self._opened(head, observed, timeline, after)
 
     def opened_entries(self, opened: OpenPart, timeline: Timeline) -> list[Entry]:
         """The entries of an open part, with their effective instants."""
-        head, observed = opened.head, opened.observed()
+        return self._opened(opened.head, opened.observed(), timeline)
+
+    def _opened(self, head: Head, observed: list[Observed], timeline: Timeline, after: int = 0) -> list[Entry]:
         if not observed:
             return []
         if timeline.peaks and len(timeline.peaks) <= head.records:
             timeline = self.timeline()  # sealed since
         before = timeline.peaks[head.records] if timeline.peaks else head.peak_ns
-        return self._placed(observed, head.sealed + 1, None, before, timeline)
+        return self._placed(observed, head.sealed + 1, None, before, timeline, skip=max(0, after - head.sealed))
 
     def open_stored(self) -> tuple[Head, list[Observed]]:
-        """The head and the open entries as they are stored, as of one moment: a seal in between would take rows away."""
+        """The head and the open entries as they are stored, as of one moment."""
+        if self.mirror is not None:
+            return self.mirror.head, list(self.mirror.tail)
+        return self.open_rows()
+
+    def open_rows(self) -> tuple[Head, list[Observed]]:
+        """The same from the rows."""
         opened = self.opened()
         return opened.head, opened.observed()
 
     def opened(self) -> OpenPart:
-        """The same as its rows hold it."""
+        """The open part as its rows hold it, as of one moment: a seal in between would take rows away."""
         while True:
             self._version(anew=True)
-            head = self.head()
+            head = super().head()
             runs = []
             query = "select first, last, low_ns, high_ns, lost, body, sum from open where feed = ? and first <= ? order by first"
             for first, last, low, high, lost, body, stored in self._rows(query, (self.row, head.last)):
@@ -91,7 +120,7 @@ class FeedReader(RowReader):
             query = f"{CONTROL} where feed = ? and idx between ? and ? order by idx"
             controls = [self._control_row(found) for found in self._rows(query, (self.row, head.sealed + 1, head.last))]
             self._version(anew=True)
-            if self.head().sealed == head.sealed:
+            if super().head().sealed == head.sealed:
                 break
         index = head.sealed + 1
         for first, size in heapq.merge(((r.first, len(r.pings)) for r in runs), ((control[0], 1) for control in controls)):
@@ -117,7 +146,7 @@ class FeedReader(RowReader):
                         yield entry
         done = max(after, head.sealed)
         if done < until:
-            later = self.open_part(timeline)
+            later = self.open_part(timeline, done)
             if not later or later[0].index > done + 1:  # sealed meanwhile
                 yield from self.entries(done, until)
                 return

@@ -67,6 +67,7 @@ class Ledger:
         self.path = opened.path
         self._readers: dict[str, FeedReader] = {}
         self._writers: dict[str, FeedWriter] = {}
+        self._held: list[Feed] | None = None  # the feeds, where this is the writer: nobody else adds one
         self._depth = 0
         self.watch = Watch(self._connection)
 
@@ -122,6 +123,8 @@ class Ledger:
 
     def feeds(self) -> list[Feed]:
         """The feeds held, by machine and epoch. Raises Damaged if a row states what it cannot be."""
+        if self._held is not None:
+            return self._held[:]
         with self._said():
             found = self._connection.execute(
                 "select id, fid, machine, epoch, incarnation, ledger_key, sum from feed order by machine, epoch, fid"
@@ -144,6 +147,7 @@ class Ledger:
             if fid not in self._readers:
                 self._readers[fid] = FeedReader(self._connection, row, feed, own=self.writable, watch=self.watch)
             result.append(feed)
+        self._held = list(result) if self.writable else None
         return result
 
     def feed(self, observer: str | Feed) -> Feed:
@@ -243,8 +247,10 @@ class Ledger:
                 yield
                 self._connection.execute("commit")
         except BaseException:
-            self._writers.clear()
+            while self._writers:
+                self._writers.popitem()[1].forget()
             self._readers.clear()
+            self._held = None
             if self._connection.in_transaction:
                 self._connection.execute("rollback")
             raise
@@ -282,6 +288,7 @@ class Ledger:
                 run("insert into feed values (?, ?, ?, ?, ?, ?, ?)", (*columns, rows.row_sum(*columns)))
                 head = (row, *msgspec.structs.astuple(Head()))
                 run("insert into head values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*head, rows.row_sum(*head)))
+            self._held = None
         writer = self._writers[feed.id] = FeedWriter(self._connection, self.reader(feed))
         return writer
 

@@ -16,6 +16,8 @@ and what its observers recorded of it, so that answers can be held against the t
 
 And a *mesh*: `simulate(seed, views=replay.living.remembered)` lets the cores of live nodes run on a virtual network and clock
 under faults (`MESH_FAULTS`, `Fault`), and gives a `Run`: every machine's record, what does not hold, and ledgers to open.
+`simulate_nodes(seed, folder, views=replay.living.view)` does the same with real daemons, SSH, DNS and ledger files
+(`NODE_FAULTS`), in virtual time.
 
 A script's alphabet is drawn too (swarm testing, Groce et al., ISSTA 2012), so that rare happenings are not always
 drowned by common ones. Needs Hypothesis (the extra `testing`). No clock, no dice but Hypothesis's own.
@@ -33,6 +35,8 @@ from ledger.instants import effective_instants, may_disown
 from ledger.keeping import keeping, kept
 from ledger.node.simulation import FAULTS as MESH_FAULTS
 from ledger.node.simulation import Fault, Run, simulate
+from ledger.node.virtual_breaks import NODE_FAULTS, simulate_nodes
+from ledger.node.virtual_daemons import NodesRun
 from ledger.rehearsal import WORDS, Rehearsal, Step
 from ledger.strategies import NAMES, START_NS, events, hostnames, instants, machines, opaques, texts
 from ledger.worlds import FAULTS, Setup, World, play, world
@@ -48,8 +52,10 @@ except ImportError as missing:
 __all__ = [
     "FAULTS",
     "MESH_FAULTS",
+    "NODE_FAULTS",
     "Fault",
     "History",
+    "NodesRun",
     "Run",
     "Setup",
     "World",
@@ -68,6 +74,7 @@ __all__ = [
     "scripts",
     "setups",
     "simulate",
+    "simulate_nodes",
     "texts",
     "world",
     "worlds",

@@ -48,17 +48,19 @@ class FeedWriter:
         self.feed = reader.feed
         self.row = reader.row
         self._known: set[Context] = set()
-        self.reload()
-
-    def reload(self) -> None:
-        """Forget what is remembered, read what stands."""
-        self.head: Head = self._reader.head()
-        self.tail: list[Observed] = self._reader.open_stored()[1]
+        self.head: Head
+        self.tail: list[Observed]
+        self.head, self.tail = self._reader.open_rows()
         peaks = self.head.frontier
         self._frontier = Frontier(self.head.records, [peaks[at : at + 32] for at in range(0, len(peaks), 32)])
         self._contexts: dict[Context, int] = {}
         for number in range(self.head.contexts):
             self._contexts[self._reader.context(number)] = number
+        reader.mirror = self
+
+    def forget(self) -> None:
+        """What is in memory may not be what stands: from here on the rows are read."""
+        self._reader.mirror = None
 
     # Validation.
 

@@ -86,7 +86,7 @@ class Daemon:
         self.exchange: Exchange
         self._queue: deque[tuple[sig.Now, sig.Observation]] = deque()
         self._wake = asyncio.Event()
-        self._stopping = asyncio.Event()
+        self._stopping = False
         self._paused = False
         self._batch: list[Observed] = []
         self._bulk = Bulk()
@@ -158,7 +158,7 @@ class Daemon:
         await door.start()
         if signals:
             for name in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(name, self._stopping.set)
+                asyncio.get_running_loop().add_signal_handler(name, self.stop)
         try:
             self.mesh.start()
             self._settle()
@@ -177,35 +177,37 @@ class Daemon:
     async def _loop(self) -> None:
         words_at = self._mono_s() + WORDS_S
         well_at = 0.0
-        stopped = asyncio.ensure_future(self._stopping.wait())
-        try:
-            while not self._stopping.is_set():
-                if not self._queue and not self._bulk:
-                    await self._wait(stopped)
-                # What has arrived is read before any deadline is judged, or an own delay would be taken for others' silence:
-                # one turn of the loop finds out what there is, the next one reads it.
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-                self._turn()
-                here = self._mono_s()
-                if here >= words_at and self.craft.changed:
-                    words_at = here + WORDS_S
-                    self._keep_words()
-                if self.notify.interval_s is not None and here >= well_at and not self._full:
-                    well_at = here + self.notify.interval_s
-                    self.notify.well()
-        finally:
-            stopped.cancel()
+        while not self._stopping:
+            if not self._queue and not self._bulk:
+                await self._wait()
+            # What has arrived is read before any deadline is judged, or an own delay would be taken for others' silence:
+            # one turn of the loop finds out what there is, the next one reads it.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            self._turn()
+            here = self._mono_s()
+            if here >= words_at and self.craft.changed:
+                words_at = here + WORDS_S
+                self._keep_words()
+            if self.notify.interval_s is not None and here >= well_at and not self._full:
+                well_at = here + self.notify.interval_s
+                self.notify.well()
 
-    async def _wait(self, stopped: asyncio.Future[Any]) -> None:
+    async def _wait(self) -> None:
         """Until something comes, or is due."""
         self._wake.clear()
+        waits = [WORDS_S]
         due = self.mesh.deadline()
-        delay = 1.0 if due is None else min(1.0, (due - self.now().mono_ns) / 1e9)
-        if delay > 0:
-            waking = asyncio.ensure_future(self._wake.wait())
-            await asyncio.wait({waking, stopped}, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
-            waking.cancel()
+        if due is not None:
+            waits.append((due - self.now().mono_ns) / 1e9)
+        if self._full:
+            waits.append(RETRY_S)
+        if self.notify.interval_s is not None:
+            waits.append(self.notify.interval_s)
+        if min(waits) > 0 and not self._stopping:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(waits)):
+                    await self._wake.wait()
 
     def _turn(self) -> None:
         """Take in what came, store what happened, do what is wanted."""
@@ -259,7 +261,8 @@ class Daemon:
     def stop(self, why: str = "stopped") -> None:
         """End in order."""
         self._why = why
-        self._stopping.set()
+        self._stopping = True
+        self._wake.set()
 
     def _end(self) -> None:
         """Say farewell, seal, and keep the words."""

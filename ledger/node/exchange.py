@@ -80,7 +80,7 @@ class Exchange:
             if not self._craft.proves(feed, run.word):
                 return sig.Took(action.channel, feed, have, have.last, refused="signature", detail="not this machine's word")
             return sig.Took(action.channel, feed, have, have.last, ahead=run.word.last if run.word.last > have.last else None)
-        taken = take_run(self._ledger, run, incarnation=own.incarnation, own=own, stamp=stamp)
+        taken = take_run(self._ledger, run, incarnation=own.incarnation, own=own, stamp=stamp, running=self._craft.running)
         again = None
         if taken.refused == "again":
             head = self._ledger.head(feed)

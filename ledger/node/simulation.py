@@ -49,7 +49,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 def schedule(
-    dice: Dice, machines: int, seconds: int, count: int, words: Sequence[str] = FAULTS, lengths_s: Sequence[int] = LENGTHS_S
+    dice: Dice, machines: int, seconds: int, count: int, words: Sequence[str] = FAULTS, *, lengths_s: Sequence[int] = LENGTHS_S
 ) -> list[Fault]:
     """So many faults, drawn evenly over the time; each of `words` at least once if there are as many."""
     found = []

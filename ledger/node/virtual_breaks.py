@@ -155,8 +155,9 @@ class Breaks:
         return a.responder.asked[name, "A"] > before
 
     async def _connection_limit(self, a: RealNode, b: RealNode, for_s: int, word: str) -> bool:  # noqa: ARG002
-        """The listener takes nobody more, and drops whom it has."""
-        listener = a.daemon.listener if a.daemon is not None else None
+        """A listener takes nobody more, and drops whom it has: a's, or another's if all of a's links were dialled by itself."""
+        running = [node.daemon for node in (a, b, *self.run.nodes.values()) if node.daemon is not None]
+        listener = next((each.listener for each in running if each.listener is not None and each.listener.proved), None)
         if listener is None:
             return False
         limits, dropped = listener.limits, listener.counts["refused-limit"]
@@ -231,7 +232,7 @@ def simulate_nodes(
                 addressing="address" if address else "name",
             )  # fmt: skip
             planned = (
-                schedule(run.dice.fork(), machines, seconds, faults, words, LENGTHS_S)
+                schedule(run.dice.fork(), machines, seconds, faults, words, lengths_s=LENGTHS_S)
                 if isinstance(faults, int) else list(faults)
             )  # fmt: skip
             runner.run(_lived(run, planned, seconds))

@@ -4,10 +4,10 @@
     run.coverage                     # how often each fault has bitten
     run.unsettled                    # what did not hold when the world had been quiet for long enough
 
-What runs is `ledger.node.daemon` as it is, with `ccs`, asyncssh, dnspython and SQLite; of this room are what it runs in, the clocks
-that it is handed, and its death. A node that is killed leaves the files that a killed process leaves: its ledger is set back to the
-bytes that were on the disk at that instant. Keys are drawn from the seed, and Ed25519 (RFC 8032) needs no chance to sign, so that
-one seed gives one log, byte for byte; the SSH on the wire has dice of its own, which no log depends on.
+What runs is `ledger.node.daemon` as it is, with `ccs`, asyncssh, dnspython and SQLite; of this room are what it runs in, the
+clocks that it is handed, and its death. A node that is killed leaves the files that a killed process leaves: its ledger is set
+back to the bytes that were on the disk at that instant. Keys are drawn from the seed, and Ed25519 (RFC 8032) needs no chance
+to sign, so that one seed gives one log, byte for byte; the SSH on the wire has dice of its own, which no log depends on.
 
 What can be broken, and how it is made sure that it was, is in `virtual_breaks`. Effects: all of a node's, in the folder.
 """
@@ -59,9 +59,9 @@ class VirtualDaemon(Daemon):
         if not self.dead:
             super().put(seen)
 
-    async def _wait(self, stopped: asyncio.Future[Any]) -> None:
+    async def _wait(self) -> None:
         loop = asyncio.get_running_loop()
-        await super()._wait(stopped)
+        await super()._wait()
         if loop.time() < self.held_up_until:
             await asyncio.sleep(self.held_up_until - loop.time())
 
@@ -167,7 +167,7 @@ class RealNode:
         """An operator commands, at this machine; None if it does not run, or ends before it answers."""
         if self.daemon is None or self._task is None:
             return None
-        asked = asyncio.ensure_future(self.daemon.commanded({"ask": ask, "machine": machine, "by": "operator", **more}))
+        asked = asyncio.ensure_future(self.daemon.desk.asked({"ask": ask, "machine": machine, "by": "operator", **more}))
         await asyncio.wait([asked, self._task], return_when=asyncio.FIRST_COMPLETED)
         if asked.done():
             return asked.result()

@@ -95,7 +95,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _uncaught(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        self.wrong.append(f"{context['message']}: {error!r}" if error is not None else context["message"])
+        self.wrong.append(f"{context['message']}: {error!r}" if error is not None else f"{context['message']} {context}")
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override] # noqa: ARG002
         """Run it here and now."""

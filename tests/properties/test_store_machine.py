@@ -242,6 +242,13 @@ class StoreMachine(RuleBasedStateMachine):
             assert head.last == self.model.last(feed)
             assert head.sealed <= head.last
 
+    @invariant()
+    def memory(self):
+        """What the writer has in memory of a feed, which its readers are given, is what the rows say."""
+        for feed in self.model.feeds and FEEDS:
+            reader = self.ledger.reader(feed)
+            assert reader.open_stored() == reader.open_rows()
+
 
 def os_error():
     """Something goes wrong in the caller."""

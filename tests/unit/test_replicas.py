@@ -2,13 +2,16 @@
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ledger import events as ev
 from ledger.codec import decode_record, encode_record, make_record
 from ledger.entry import Observed
 from ledger.identity import Feed, incarnation_id
 from ledger.keys import generate
-from ledger.node.replicas import RUN_MAX_BYTES, Held, Run, held, run_after, speak, take_run
+from ledger.node.replicas import RUN_MAX_BYTES, Held, Run, Running, held, run_after, speak, take_run
+from ledger.node.words import digest
 from ledger.store import Ledger
 from replay.check import verify
 
@@ -182,3 +185,35 @@ def test_a_large_open_part_is_sealed_before_it_is_spoken_of(origin, replica):
     carry(origin, replica)
     assert same(origin, replica)
     assert RUN_MAX_BYTES < 64 * 1024
+
+
+WIDE = st.sampled_from([None, 0, 1, 300, 2**31, 2**60])
+ENTRIES = st.lists(
+    st.builds(
+        Observed,
+        st.integers(0, 2**60),
+        st.builds(
+            ev.PingAnswered, st.sampled_from(["bravo", "m" * 63]), st.integers(0, 2**60), st.integers(0, 2**60),
+            st.sampled_from([None, "é" * 64]), WIDE, WIDE, WIDE, WIDE, WIDE, st.sampled_from([None, "a" * 64]), WIDE,
+        )
+        | st.builds(ev.PingFailed, st.just("bravo"), st.integers(0, 9), st.sampled_from(["timeout", "no-route"]))
+        | st.builds(ev.NoteAdded, st.text(max_size=300)),
+        WIDE,
+        WIDE,
+    ),
+    max_size=40,
+)  # fmt: skip
+
+
+@given(ENTRIES, st.lists(st.integers(0, 40), max_size=6))
+def test_what_is_remembered_of_an_open_part_is_what_it_is(entries, stops):
+    """However an open part grew, also if it is sealed, shorter or another between: its digest is that of its entries, and it
+    takes no more bytes than the bound says.
+    """
+    running = Running()
+    for stop in [*stops, len(entries)]:
+        opened = entries[:stop]
+        made, bound = running.of(FEED, opened)
+        assert made.digest() == digest(opened).digest()
+        assert not opened or len(encode_record(make_record(1, opened))) <= bound
+        running.of(FEED, entries[stop // 2 : stop])
