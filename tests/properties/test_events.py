@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger import codec
 from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, Opaque
 from ledger.events import KINDS, MachineJoined, PingAnswered
 from ledger.identity import Feed, Position, host_name, incarnation_id, machine_name, parse_position
@@ -17,6 +18,19 @@ def test_an_event_within_bounds_survives_being_written(event):
     text = msgspec.json.encode(event)
     assert msgspec.json.decode(text, type=type(event)) == event
     assert msgspec.json.encode(msgspec.json.decode(text, type=type(event))) == text
+
+
+@given(events())
+def test_equal_events_have_one_stored_form(event):
+    """Also where a text is another object than the default that it equals, as what was read or computed is."""
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
+        if isinstance(value, str) and len(value) > 1:
+            other = msgspec.structs.replace(event, **{name: value[:1] + value[1:]})
+            assert getattr(other, name) is not value
+            assert codec.encode_event(other) == codec.encode_event(event)
+    again = codec.decode_event(event.kind, event.version, codec.encode_event(event))
+    assert codec.encode_event(again) == codec.encode_event(event)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
