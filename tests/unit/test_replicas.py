@@ -207,8 +207,8 @@ ENTRIES = st.lists(
 
 @given(ENTRIES, st.lists(st.integers(0, 40), max_size=6))
 def test_what_is_remembered_of_an_open_part_is_what_it_is(entries, stops):
-    """However an open part grew, also if it is sealed, shorter or another between: its digest is that of its entries, and it takes
-    no more bytes than the bound says.
+    """However an open part grew, also if it is sealed, shorter or another between: its digest is that of its entries, and it
+    takes no more bytes than the bound says.
     """
     running = Running()
     for stop in [*stops, len(entries)]:
