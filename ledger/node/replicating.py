@@ -81,7 +81,7 @@ def told(core: Core, channel: Channel, feeds: tuple[Place, ...]) -> None:
     """The other side says how far it can give feeds."""
     for place in feeds:
         feed_id = core.feed_of(place.feed).id
-        channel.have[feed_id] = place.feed, place.last
+        core.can_give(channel, feed_id, place.feed, place.last)
         if place.last > core.holds(feed_id).last:
             want(core, feed_id)
 
@@ -91,6 +91,8 @@ def want(core: Core, feed_id: str) -> None:
     if core.state == "checking" or not core.writable or feed_id in core.wanted:
         return
     held = core.holds(feed_id)
+    if core.most.get(feed_id, 0) <= held.last:
+        return  # nobody has more: what follows would find that too, by asking every channel
     able = [
         peer.channel
         for peer in core.peers.values()
@@ -127,7 +129,7 @@ def asked(core: Core, channel: Channel, heard: Want) -> None:
     """The other side asks for a run."""
     feed_id = core.feed_of(heard.feed).id
     channel.given.add(feed_id)
-    channel.have[feed_id] = heard.feed, heard.after.last
+    core.can_give(channel, feed_id, heard.feed, heard.after.last)
     core.do(Give(channel.number, heard.feed, heard.after))
 
 
@@ -144,7 +146,7 @@ def pushed(core: Core, channel: Channel, heard: Push) -> None:
     if core.state == "checking" or not core.writable:
         _came(core, channel, run.word.id)
         return
-    channel.have[run.word.id] = run.feed, max(run.word.last, channel.have.get(run.word.id, (None, 0))[1])
+    core.can_give(channel, run.word.id, run.feed, max(run.word.last, channel.have.get(run.word.id, NOTHING)[1]))
     core.do(Take(channel.number, heard.run))
 
 
@@ -164,7 +166,7 @@ def took(core: Core, seen: Took) -> None:
         channel.runs = 0 if grew else channel.runs
         feed, last = channel.have.get(feed_id, (core.named.get(feed_id), 0))
         if feed is not None and seen.held.last > last and seen.refused is None:
-            channel.have[feed_id] = feed, seen.held.last
+            core.can_give(channel, feed_id, feed, seen.held.last)
     if seen.refused in {"signature", "malformed"} and channel is not None:
         broke(core, channel, f"{seen.feed.name}: {seen.refused}: {seen.detail}")
     elif seen.again is not None and channel is not None and channel.runs < 1000:

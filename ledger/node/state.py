@@ -127,6 +127,8 @@ class Core:
         self.memo: dict[tuple[str, ...], int] = {}
         self.wanted: dict[str, tuple[int, int]] = {}
         """By feed id the channel on which its next run was asked for, and when."""
+        self.most: dict[str, int] = {}
+        """By feed id no less than any channel can give of it."""
         self._feeds: dict[Named, Feed] = {}
         self.asks: dict[int, JoinAsk] = {}
         self.granting: dict[tuple[str, str], int] = {}
@@ -263,6 +265,12 @@ class Core:
     def newest(self, member: Member) -> Feed | None:
         """The feed that a member writes, as far as it is known."""
         return member.feeds[-1] if member.feeds else None
+
+    def can_give(self, channel: Channel, feed_id: str, feed: Named, last: int) -> None:
+        """The other side of a channel can give so much of a feed."""
+        channel.have[feed_id] = feed, last
+        if last > self.most.get(feed_id, 0):
+            self.most[feed_id] = last
 
     def holds(self, feed_id: str) -> Held:
         """How much of a feed is held."""

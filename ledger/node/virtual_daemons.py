@@ -6,8 +6,8 @@
 
 What runs is `ledger.node.daemon` as it is, with `ccs`, asyncssh, dnspython and SQLite; of this room are what it runs in, the
 clocks that it is handed, and its death. A node that is killed leaves the files that a killed process leaves: its ledger is set
-back to the bytes that were on the disk at that instant. Keys are drawn from the seed, and Ed25519 (RFC 8032) needs no chance
-to sign, so that one seed gives one log, byte for byte; the SSH on the wire has dice of its own, which no log depends on.
+back to the bytes that were on the disk at that instant. Keys are drawn from the seed, and Ed25519 (RFC 8032) needs no chance to
+sign, so that one seed gives one log, byte for byte; the SSH on the wire has dice of its own, which no log depends on.
 
 What can be broken, and how it is made sure that it was, is in `virtual_breaks`. Effects: all of a node's, in the folder.
 """

@@ -136,6 +136,7 @@ class VirtualNode:
         self._batch: list[Observed] = []
         self._accepted = 0
         self._due = 0
+        self._when: int | None = None
         self._members: set[str] = set()
 
     @property
@@ -181,6 +182,7 @@ class VirtualNode:
         self.mesh = None
         self.full = False
         self._due += 1
+        self._when = None
         self.world.hang_up(self)
 
     def roll_back(self, entries: int) -> None:
@@ -221,11 +223,20 @@ class VirtualNode:
         if self.mesh is None:
             return
         due = self.mesh.deadline()
+        when = max(due - SECOND, self.world.now_ns) if due is not None else None
+        if when == self._when:
+            return  # it is waited for
+        self._when = when
         self._due += 1
-        if due is not None:
+        if when is not None:
             token = self._due
-            when = max(due - SECOND, self.world.now_ns)
-            self.world.at(when, lambda: self.observe(sig.Tick()) if token == self._due else None)
+            self.world.at(when, lambda: self._tick(token))
+
+    def _tick(self, token: int) -> None:
+        """The deadline that was waited for has come, unless another took its place."""
+        if token == self._due:
+            self._when = None
+            self.observe(sig.Tick())
 
     def store(self, events: Sequence[Observed]) -> None:
         """Append to the own feed, or keep it for later if the disk is full."""
@@ -282,7 +293,9 @@ class VirtualNode:
                 raise NotImplementedError("nobody joins by code in a virtual world")
 
     def _give(self, action: sig.Give) -> None:
-        feed = action.feed.feed(self.feed.incarnation)
+        if self.mesh is None:
+            return
+        feed = self.mesh.core.feed_of(action.feed)
         log = self.disk.get(feed, [])
         key = (self.name, action.channel, feed.id)
         after = action.after.last if action.after is not None else self.world.given.get(key)
@@ -302,7 +315,7 @@ class VirtualNode:
         mesh, run = self.mesh, action.run
         if mesh is None or self.full:
             return
-        feed = run.feed.feed(self.feed.incarnation)
+        feed = mesh.core.feed_of(run.feed)
         log = self.disk.get(feed, [])
         given: Any = run
         if feed == self.feed:
