@@ -36,7 +36,14 @@ class FeedReader(RowReader):
         return timeline.peaks[record.n - 1] if timeline.peaks else record.before_ns
 
     def _placed(
-        self, observed: Sequence[Observed], first: int, number: int | None, before: int | None, timeline: Timeline
+        self,
+        observed: Sequence[Observed],
+        first: int,
+        number: int | None,
+        before: int | None,
+        timeline: Timeline,
+        *,
+        skip: int = 0,
     ) -> list[Entry]:
         walls = [entry.at_ns for entry in observed]
         if timeline.stretches:
@@ -45,7 +52,7 @@ class FeedReader(RowReader):
         feed = self.feed
         return [
             Entry(feed, index, o.at_ns, _today(o.event), o.boot, o.mono_ns, instant, number)
-            for index, (o, instant) in enumerate(zip(observed, effective, strict=True), first)
+            for index, (o, instant) in enumerate(zip(observed[skip:], effective[skip:], strict=True), first + skip)
         ]
 
     def open_part(self, timeline: Timeline | None = None) -> list[Entry]:
@@ -62,6 +69,12 @@ class FeedReader(RowReader):
             timeline = self.timeline()  # sealed since
         before = timeline.peaks[head.records] if timeline.peaks else head.peak_ns
         return head, self._placed(observed, head.sealed + 1, None, before, timeline)
+
+    def later(self, head: Head, opened: Sequence[Observed], after: int) -> list[Entry]:
+        """The entries after index `after`, which is not before the sealed part's end; `opened`: the open part as of `head`."""
+        timeline = self.timeline()
+        before = timeline.peaks[head.records] if timeline.peaks else head.peak_ns
+        return self._placed(opened, head.sealed + 1, None, before, timeline, skip=after - head.sealed) if opened else []
 
     def open_stored(self) -> tuple[Head, list[Observed]]:
         """The head and the open entries as they are stored, as of one moment: a seal in between would take rows away."""

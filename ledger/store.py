@@ -177,6 +177,13 @@ class Ledger:
             for feed in self.feeds() if observer is None else [self.feed(observer)]:
                 yield from self.reader(feed).entries(after, until)
 
+    def opened(self, feed: Feed) -> tuple[Head, list[Observed]]:
+        """The head of a feed and its open entries, as they are stored. A feed that is being written is not read for it: its
+        writer knows what stood there when it began, and what it has written since.
+        """
+        writer = self._writers.get(feed.id)
+        return (writer.head, list(writer.tail)) if writer is not None else self.reader(feed).open_stored()
+
     def branches(self, feed: Feed) -> list[Branch]:
         """The sides of a fork, if the feed is contradicted; else none."""
         found: dict[str, list[tuple[int, int, bytes]]] = {}

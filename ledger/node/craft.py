@@ -15,7 +15,7 @@ from ledger import keys
 from ledger.errors import LedgerError
 from ledger.identity import Feed
 from ledger.merkle import Frontier
-from ledger.node.replicas import Held, Run, Taken, held, run_after, speak
+from ledger.node.replicas import Digests, Held, Run, Taken, held, run_after, speak
 from ledger.node.words import Word
 from ledger.notes import Checkpoint, VerifierKey, key_bytes, open_checkpoint, parse_note, sign_checkpoint
 from ledger.origins import origin_of
@@ -34,6 +34,7 @@ class OwnCraft:
         self.words: dict[str, Word] = {}
         self.changed = False
         self._spoken: Word | None = None
+        self.digests = Digests()
         try:
             found = _words.decode(kept) if kept else {}
         except (ValueError, RecursionError):
@@ -105,7 +106,7 @@ class OwnCraft:
         """The own word, as the feed is now."""
         head = self._ledger.head(self.feed)
         if self._spoken is None or (self._spoken.last, self._spoken.records) != (head.last, head.records):
-            self._spoken = speak(self._ledger, self.feed, self._key)
+            self._spoken = speak(self._ledger, self.feed, self._key, self.digests)
         return self._spoken
 
     def stated(self, feed: Feed) -> Word | None:

@@ -51,7 +51,11 @@ class Exchange:
             return
         pushed = 0
         while run is not None and pushed < RUNS_MAX:
-            self._wires.send(action.channel, wire.Push(run))
+            try:
+                self._wires.send(action.channel, wire.Push(run))
+            except wire.Garbage as error:  # it does not fit in a frame; once its origin has sealed it, it will
+                self._log({"event": "run-too-long", "feed": feed.name, "error": str(error)})
+                return
             pushed += 1
             if run.records:
                 records = run.after.records + len(run.records)
@@ -80,7 +84,7 @@ class Exchange:
             if not self._craft.proves(feed, run.word):
                 return sig.Took(action.channel, feed, have, have.last, refused="signature", detail="not this machine's word")
             return sig.Took(action.channel, feed, have, have.last, ahead=run.word.last if run.word.last > have.last else None)
-        taken = take_run(self._ledger, run, incarnation=own.incarnation, own=own, stamp=stamp)
+        taken = take_run(self._ledger, run, incarnation=own.incarnation, own=own, stamp=stamp, digests=self._craft.digests)
         again = None
         if taken.refused == "again":
             head = self._ledger.head(feed)

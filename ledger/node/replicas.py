@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -34,6 +34,8 @@ RUN_MAX_BYTES: Final = 62_000
 """Records and open entries of one run: with the proof and the word it stays below a frame's 64 KiB."""
 OPEN_MAX_BYTES: Final = 48_000
 """An open part of more bytes than this is sealed before its origin speaks of it, so that it fits in a run."""
+MEASURED_EVERY: Final = 64
+"""So many quiet entries may be added before the open part is measured again: a few thousand bytes of the 14,000 left."""
 QUIET: Final = frozenset(("ping.answered", "ping.failed", "feed.received", "head.witnessed"))
 """Kinds whose arrival needs no `feed.received` of its own: pings state what is held."""
 
@@ -85,16 +87,54 @@ def held(ledger: Ledger, feed: Feed) -> Held:
     return Held(head.records, head.last)
 
 
-def speak(ledger: Ledger, feed: Feed, signer: Signer) -> Word:
+def newest(ledger: Ledger, feed: Feed, after: int) -> list[Entry]:
+    """The entries of a feed after index `after`, as the ledger reads them; what is open as its writer remembers it."""
+    head, opened = ledger.opened(feed)
+    if after < head.sealed:
+        return list(ledger.read(feed, after=after))
+    return ledger.reader(feed).later(head, opened, after)
+
+
+class Digests:
+    """Running digests of the open parts of feeds, so that what was digested once is not digested again; and when the own one was
+    last found to be small enough to travel.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, int, Any]] = {}
+        self._measured: tuple[int, int] = (0, 0)
+
+    def of(self, feed: Feed, sealed: int, entries: Sequence[Observed]) -> Any:
+        """The digest of these entries, which are held, after the sealed part that ends at `sealed`."""
+        known = self._known.get(feed.id)
+        if known is not None and known[0] == sealed and known[1] <= len(entries):
+            running = digest(entries[known[1] :], known[2])
+        else:
+            running = digest(entries)
+        self._known[feed.id] = sealed, len(entries), running
+        return running
+
+    def travels(self, sealed: int, opened: Sequence[Observed]) -> bool:
+        """Whether the own open part fits in a run. It is measured now and then: some pings more do not make that much."""
+        fresh = opened[self._measured[1] :] if self._measured[0] == sealed else opened
+        if len(fresh) < MEASURED_EVERY and all(entry.event.kind in QUIET for entry in fresh):
+            return True
+        if len(codec.encode_record(codec.make_record(1, opened))) > OPEN_MAX_BYTES:
+            return False
+        self._measured = sealed, len(opened)
+        return True
+
+
+def speak(ledger: Ledger, feed: Feed, signer: Signer, digests: Digests | None = None) -> Word:
     """The origin's word on its own feed as it is now. An open part too large to travel is sealed first."""
-    reader = ledger.reader(feed)
-    opened = reader.open_stored()[1]
-    if opened and len(codec.encode_record(codec.make_record(1, opened))) > OPEN_MAX_BYTES:
+    digests = digests or Digests()
+    head, opened = ledger.opened(feed)
+    if opened and not digests.travels(head.sealed, opened):
         ledger.seal(feed)
-        opened = []
-    head = ledger.head(feed)
+        head, opened = ledger.opened(feed)
     root = _frontier(head.records, head.frontier).root()
-    return spoken(feed, head.last, head.records, root=root, opened=digest(opened).digest(), signer=signer)
+    running = digests.of(feed, head.sealed, opened)
+    return spoken(feed, head.last, head.records, root=root, opened=running.digest(), signer=signer)
 
 
 def run_after(ledger: Ledger, feed: Feed, after: Held, word: Word) -> Run | None:
@@ -119,13 +159,14 @@ def run_after(ledger: Ledger, feed: Feed, after: Held, word: Word) -> Run | None
         return None
     sealed = reader.record(word.records).last if word.records else 0
     first = max(after.last, sealed)
-    entries = _stored(reader, first, word.last)
+    entries = _stored(ledger, reader, first, word.last)
     return Run(named, Held(after.records, first), (), (), codec.encode_record(codec.make_record(first + 1, entries)), word)
 
 
 def take_run(
-    ledger: Ledger, run: Run, *, incarnation: str, own: Feed | None = None, stamp: Callable[[Event], Observed] | None = None
-) -> Taken:
+    ledger: Ledger, run: Run, *, incarnation: str, own: Feed | None = None, stamp: Callable[[Event], Observed] | None = None,
+    digests: Digests | None = None,
+) -> Taken:  # fmt: skip
     """Judge a run, and take it in: all of it in one transaction, or nothing.
 
     `own`, `stamp`: the feed that records `feed.received` in the same transaction if anything arrived that pings will not
@@ -150,7 +191,7 @@ def take_run(
     if run.after.records > now.records or (tail is not None and run.after.last > now.last):
         return Taken(feed, now, refused="gap", detail=f"after {run.after.last}, held are {now.last}")
     try:
-        judged = _judge(ledger, now, run, feed=feed, fresh=fresh, tail=tail)
+        judged = _judge(ledger, now, run, feed=feed, fresh=fresh, tail=tail, digests=digests or Digests())
     except Forked:
         return _forked(ledger, now, run, feed=feed, records=[], place=0, tail=codec.open_record(tail) if tail else ())
     except BadProof as error:
@@ -176,7 +217,7 @@ def _inconsistent(now: Held, run: Run, feed: Feed, error: BadProof) -> Taken:
 
 
 def _judge(
-    ledger: Ledger, now: Held, run: Run, *, feed: Feed, fresh: Sequence[codec.Record], tail: codec.Record | None
+    ledger: Ledger, now: Held, run: Run, *, feed: Feed, fresh: Sequence[codec.Record], tail: codec.Record | None, digests: Digests
 ) -> list[Observed] | str:
     """The open entries to append, once all of the run follows from the word; or why what is held open does not fit.
 
@@ -199,10 +240,10 @@ def _judge(
         raise Damaged("open entries before the records that they follow", position=feed.name)
     if tail.first != run.after.last + 1 or tail.first + tail.count - 1 != run.word.last:
         raise Damaged("open entries that do not end where the word says", position=feed.name)
-    opened = ledger.reader(feed).open_stored()[1] if now.last else []
+    opened = ledger.opened(feed)[1] if now.last else []
     before = opened[: run.after.last - last]
     arrived = codec.open_record(tail)
-    if digest([*before, *arrived]).digest() != run.word.open:
+    if digest(arrived, digests.of(feed, last, before)).digest() != run.word.open:
         if not before:  # all of the open part came with it: then it is not that what is held differs
             raise Damaged("open entries that are not those of the word", position=feed.name)
         return "the open entries held are not those of the word"
@@ -228,11 +269,11 @@ def _take(
             ledger.take(feed, record)
         if arrived:
             ledger.append(list(arrived), observer=feed, seal=False)
-        entries = tuple(ledger.read(feed, after=now.last)) if fresh or arrived else ()
+        entries = tuple(newest(ledger, feed, now.last)) if fresh or arrived else ()
         written: tuple[Entry, ...] = ()
         if own is not None and stamp is not None and any(entry.kind not in QUIET for entry in entries):
             receipt = ledger.append(stamp(FeedReceived(feed.id, entries[-1].index)), observer=own)
-            written = tuple(ledger.read(own, after=receipt.first - 1, until=receipt.last))
+            written = tuple(newest(ledger, own, receipt.first - 1))
     return Taken(feed, held(ledger, feed), entries, written)
 
 
@@ -269,8 +310,8 @@ def _forked(
     except BadProof as error:
         return _inconsistent(now, run, feed, error)
     first = (reader.record(shared).last if shared else 0) + 1
-    mine = _stored(reader, first - 1, reader.head().last)
-    whole = [*_stored(reader, first - 1, run.after.last), *tail] if tail else []
+    mine = _stored(ledger, reader, first - 1, reader.head().last)
+    whole = [*_stored(ledger, reader, first - 1, run.after.last), *tail] if tail else []
     given = [each for record in theirs for each in codec.open_record(record)] + whole
     index = next((i for i, (x, y) in enumerate(zip(mine, given, strict=False), first) if x != y), None)
     if index is None:  # the same entries, sealed elsewhere: two records that are both signed contradict each other all the same
@@ -286,9 +327,9 @@ def _forked(
     return Taken(feed, now, forked=index, detail=f"branch {branch.name}")
 
 
-def _stored(reader: FeedReader, after: int, until: int) -> list[Observed]:
+def _stored(ledger: Ledger, reader: FeedReader, after: int, until: int) -> list[Observed]:
     """The entries with indexes in (after, until], as they are stored."""
-    head, opened = reader.open_stored()
+    head, opened = ledger.opened(reader.feed)
     if after >= head.sealed:
         return opened[after - head.sealed : until - head.sealed]
     start = reader.holding(after + 1)

@@ -17,11 +17,12 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from ledger import codec
 from ledger.entry import Observed
 from ledger.errors import BadSignature, LedgerError
-from ledger.events import Count, FeedId, Key, Machine
+from ledger.events import Count, FeedId, Key, Machine, PingFailed
 from ledger.identity import Feed
 from ledger.notes import Signer, key_bytes, signed_by
 
@@ -91,6 +92,12 @@ def spoken(feed: Feed, last: int, records: int, *, root: bytes, opened: bytes, s
     return Word(feed.id, last, records, root, opened, signer.sign(text_of(feed.id, last, records, root, opened)))
 
 
+_TIMEOUT: Final[Any] = b"timeout".decode()
+"""The reason as a text of its own. msgspec leaves out a field that *is* its default: so a ping that failed in this process would
+be written without its reason, and the same ping out of a packed column with it.
+"""
+
+
 def digest(entries: Iterable[Observed], begun: Any = None) -> Any:
     """A running SHA-256 over entries, each as MessagePack of its clocks and stored form. `begun`: one that is taken further
     (it is copied, and stays as it is).
@@ -98,6 +105,8 @@ def digest(entries: Iterable[Observed], begun: Any = None) -> Any:
     running = begun.copy() if begun is not None else hashlib.sha256()
     for each in entries:
         event = each.event
+        if isinstance(event, PingFailed) and event.reason == "timeout":
+            event = replace(event, reason=_TIMEOUT)
         form = (each.at_ns, each.boot, each.mono_ns, event.kind, codec.version_of(event), codec.encode_event(event))
         running.update(_pack(form))
     return running

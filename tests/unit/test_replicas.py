@@ -1,15 +1,21 @@
 """Runs of a feed between ledgers: what proves itself is taken in whole, what does not is not taken at all."""
 
+import secrets
+
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ledger import events as ev
-from ledger.codec import decode_record, encode_record, make_record
+from ledger.codec import decode_record, encode_record, make_record, open_record
 from ledger.entry import Observed
 from ledger.identity import Feed, incarnation_id
 from ledger.keys import generate
-from ledger.node.replicas import RUN_MAX_BYTES, Held, Run, held, run_after, speak, take_run
+from ledger.node.replicas import RUN_MAX_BYTES, Digests, Held, Run, held, newest, run_after, speak, take_run
+from ledger.node.words import digest
 from ledger.store import Ledger
+from ledger.testing import observations
 from replay.check import verify
 
 SECOND = 10**9
@@ -182,3 +188,30 @@ def test_a_large_open_part_is_sealed_before_it_is_spoken_of(origin, replica):
     carry(origin, replica)
     assert same(origin, replica)
     assert RUN_MAX_BYTES < 64 * 1024
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(log=observations(), step=st.integers(1, 30), cut=st.integers(0, 40))
+def test_what_a_writer_remembers_is_what_stands_in_the_file(tmp_path, log, step, cut):
+    """The open part, its digest, and the newest entries are the same from the writer's memory as from the rows."""
+    folder = tmp_path / secrets.token_hex(4)
+    folder.mkdir()
+    digests = Digests()
+    with Ledger.create(folder / "alpha.ledger", incarnation=INCARNATION) as ledger:
+        ledger.open_feed("alpha", at=SECOND, ledger_key=KEY.text)
+        for start in range(1, len(log), step):  # but for its own beginning
+            ledger.append(log[start : start + step], observer=FEED)
+            head, remembered = ledger.opened(FEED)
+            stood, stored = ledger.reader(FEED).open_stored()
+            assert (head.sealed, head.last, remembered) == (stood.sealed, stood.last, stored)
+            assert digests.of(FEED, head.sealed, remembered).digest() == digest(stored).digest()
+            assert digest(remembered).digest() == digest(stored).digest()
+            after = min(cut, head.last)
+            assert newest(ledger, FEED, after) == list(ledger.read(FEED, after=after))
+
+
+def test_a_ping_that_failed_here_is_digested_as_one_that_came():
+    """A reason that is the default one is part of the digest, whether it was written in this process or unpacked."""
+    made = Observed(SECOND, ev.PingFailed("bravo", 1, "timeout"), 1, 1)
+    (came,) = open_record(decode_record(encode_record(make_record(1, [made]))))
+    assert digest([made]).digest() == digest([came]).digest()
