@@ -63,7 +63,7 @@ def names() -> Iterator[Names]:
 @contextmanager
 def running(folder: Path, names: Names) -> Iterator[tuple[Node, Node]]:
     """Two nodes that are linked."""
-    alpha, bravo = raised(folder, 2, interval_ms=400, timeout_ms=350, lost_after=3, dns=(names.server,))
+    alpha, bravo = raised(folder, 2, interval_ms=400, timeout_ms=350, lost_after=8, dns=(names.server,))
     try:
         for node in (alpha, bravo):
             start(node)

@@ -150,7 +150,7 @@ class Scene:
     """Three nodes that run, linked, and the hostile member."""
 
     def __init__(self, folder: Path, dns: str) -> None:
-        self.nodes = raised(folder, 4, interval_ms=400, timeout_ms=350, lost_after=3, dns=(dns,))
+        self.nodes = raised(folder, 4, interval_ms=400, timeout_ms=350, lost_after=8, dns=(dns,))
         self.honest, last = self.nodes[:3], self.nodes[3]
         self.hostile = Hostile(last)
         self.begun = self.over = 0
@@ -212,7 +212,7 @@ def undisturbed(scene: Scene) -> None:
             if other != node.name:
                 answered = [e.at_ns for e in entries if isinstance(e.event, PingAnswered) and e.event.peer == other]
                 gaps = [after - before for before, after in itertools.pairwise([scene.begun, *answered, scene.over])]
-                assert max(gaps) < 3e9, f"{node.name} to {other}"
+                assert max(gaps) < 6e9, f"{node.name} to {other}"
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ boots = itertools.count(time.time_ns() // 1_000_000)
 def cluster(tmp_path: Path) -> Iterator[list[Node]]:
     """Three nodes that are linked."""
     names = Names()
-    nodes = raised(tmp_path, 3, interval_ms=400, timeout_ms=350, lost_after=3, dns=(names.server,))
+    nodes = raised(tmp_path, 3, interval_ms=400, timeout_ms=350, lost_after=8, dns=(names.server,))
     try:
         for node in nodes:
             node.start()
