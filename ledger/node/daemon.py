@@ -198,7 +198,8 @@ class Daemon:
         """Until something comes, or is due."""
         self._wake.clear()
         due = self.mesh.deadline()
-        delay = 1.0 if due is None else min(1.0, (due - time.monotonic_ns()) / 1e9)
+        most = 1.0 if self.notify.interval_s is None else min(1.0, self.notify.interval_s / 2)
+        delay = most if due is None else min(most, (due - time.monotonic_ns()) / 1e9)
         if delay > 0:
             waking = asyncio.ensure_future(self._wake.wait())
             await asyncio.wait({waking, stopped}, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
