@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from names import Names
+from naming import Names
 from raised import linked, raised, wait_for
 
 from replay.check import verify

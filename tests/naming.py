@@ -1,4 +1,4 @@
-"""A DNS server of ours in a thread of its own, for tests whose nodes are processes."""
+"""DNS for nodes that are processes: our own responder, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ledger.node.responder import Responder
 
 
 class Names:
-    """The server: `responder.table` is what it says, `server` where it is asked."""
+    """A DNS server of our own, in a thread of its own."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
