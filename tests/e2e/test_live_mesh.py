@@ -221,7 +221,9 @@ def history(ledgers: list[Path]) -> Iterator[History]:
 
 
 def test_every_command_answers_as_its_schema_says(story):
-    """Each answer of the live mesh validates; what is refused ends with its own exit code."""
+    """S21, S22: each answer of the live mesh validates; what is refused (also a host name that does not lead here) ends with its
+    own exit code.
+    """
     for said in story.said.values():
         if said is not None:
             name = said["schema"].removeprefix("meshledger.").removesuffix("/1")

@@ -130,9 +130,9 @@ def joined(alpha, other):
 
 
 def test_a_cluster_behind_real_ssh_servers(tmp_path):
-    """Founded, joined by one-time codes (a used one is refused and recorded, an altered one is none), linked in full; a machine
-    killed is known at once and comes back by itself; one that is turned away by MaxStartups comes in as soon as there is
-    room, with no membership change; a removed one is out at once: sshd refuses its key.
+    """S1, S2, S4, S10, S11, S23, S26: founded, joined by one-time codes (a used one is refused and recorded, an altered one is
+    none), linked in full; a machine killed is known at once and comes back by itself; one that is turned away by MaxStartups
+    comes in as soon as there is room, with no membership change; a removed one is out at once: sshd refuses its key.
     """
     sshd_program()
     with machines(tmp_path, "alpha", "bravo", "charlie") as (alpha, bravo, charlie):
