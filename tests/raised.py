@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ledger.events import FeedReceived, MachineJoined, SettingsChanged
 from ledger.identity import Feed
@@ -88,6 +89,12 @@ class Node:
         lines = (self.folder.path / "stderr").read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
+    def events(self, *kinds: str) -> list[Any]:
+        """The events of these kinds in its own feeds, also while it runs."""
+        with Ledger.open(self.folder.ledger) as ledger:
+            own = [feed for feed in ledger.feeds() if feed.machine == self.name]
+            return [entry.event for feed in own for entry in ledger.read(feed) if entry.kind in kinds]
+
     def complaints(self) -> str:
         """What it wrote to stderr that is no log line."""
         lines = (self.folder.path / "stderr").read_text().splitlines()
@@ -99,10 +106,11 @@ def raised(
     hosts: Sequence[str] = (), timeout_ms: int | None = None, lost_after: int = 1, **config: object,
 ) -> list[Node]:  # fmt: skip
     """So many nodes of one founded cluster, not started yet: the founder has admitted the others, and they know it. `hosts`: the
-    address of each, where they are not all on loopback.
+    address of each, with one port for all, where they are not all at 127.0.0.1.
     """
     where = dict(zip(NAMES, hosts or ["127.0.0.1"] * count, strict=False))
-    nodes = [Node(folder / name, name, 2222 if hosts else free_port()) for name in NAMES[:count]]
+    shared = free_port()
+    nodes = [Node(folder / name, name, shared if hosts else free_port()) for name in NAMES[:count]]
     settings = SettingsChanged(1, interval_ms, timeout_ms or max(interval_ms // 2, 150), lost_after)
     now = time.time_ns()
     feeds: list[Feed] = []

@@ -80,3 +80,27 @@ def test_the_two_commands_are_those_that_ci_runs() -> None:
     assert "pip\" install -q '.[test]'" in script
     assert 'meshledger" demo' in script
     assert "python -m pytest -q" in script
+
+
+SEED_TABLE = {"seed": "simulation/test_seed.py", "live": "e2e/test_live_mesh.py", "ssh": "e2e/test_ssh_nodes.py"}
+
+
+def test_every_sentence_of_the_seed_system_names_a_proof_that_is_there() -> None:
+    """S1 to S31 each stand in one row of the table, and each proof of a row is a file that is there, or a test in it by what its
+    name contains; where a file stands alone, it names the sentence itself.
+    """
+    text = README.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (S[^|]*) \|[^|]*\| ([^|]*) \|$", text, re.MULTILINE)
+    assert sorted(int(number) for sentences, _ in rows for number in re.findall(r"S(\d+)", sentences)) == list(range(1, 32))
+    tests = README.parent / "tests"
+    for sentences, proofs in rows:
+        for file, after in re.findall(r"`([^`]+)`([^`·,]*)", proofs):
+            path = tests / SEED_TABLE.get(file, file)
+            assert path.is_file(), f"{sentences}: {file}"
+            words = after.strip().replace(" ", "_")
+            if path.suffix == ".py" and words:
+                named = re.findall(r"^def (test_\w*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+                assert any(words in name for name in named), f"{sentences}: {file} {after}"
+            elif file in SEED_TABLE:
+                said = path.read_text(encoding="utf-8")
+                assert any(re.search(rf"\b{each}\b", said) for each in re.findall(r"S\d+", sentences)), f"{sentences}: {file}"

@@ -203,7 +203,7 @@ class Daemon:
         if self._full:
             waits.append(RETRY_S)
         if self.notify.interval_s is not None:
-            waits.append(self.notify.interval_s)
+            waits.append(self.notify.interval_s / 2)
         if min(waits) > 0 and not self._stopping:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(waits)):

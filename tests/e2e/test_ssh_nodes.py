@@ -4,7 +4,6 @@ One story, told in order, as an operator would live it; each act leaves what the
 loopback; nothing of the machine's own sshd, account files or DNS is used.
 """
 
-import asyncio
 import contextlib
 import json
 import os
@@ -12,14 +11,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
+from naming import Names
 from servers import ACCOUNT, LOOPBACK, program, sshd, sshd_program
 
 from ledger.events import JoinRefused, LinkFailed, LinkLost, MachineLeft
-from ledger.node.responder import Responder
 from ledger.node.sshd import fingerprint, sshd_lines
 from ledger.store import Ledger
 from replay.check import verify
@@ -31,26 +29,6 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE":
 
 FEW = "MaxStartups 2:100:2"
 """What bravo's sshd takes at once, of connections that have not logged in."""
-
-
-class Names:
-    """A responder in a thread of its own: the names of the cluster."""
-
-    def __init__(self):
-        self.ready = threading.Event()
-        self.thread = threading.Thread(target=lambda: asyncio.run(self.serve()))
-        self.thread.start()
-        assert self.ready.wait(10)
-
-    async def serve(self):
-        self.loop, self.over = asyncio.get_running_loop(), asyncio.Event()
-        async with Responder() as self.responder:
-            self.ready.set()
-            await self.over.wait()
-
-    def close(self):
-        self.loop.call_soon_threadsafe(self.over.set)
-        self.thread.join(10)
 
 
 class Machine:
@@ -152,9 +130,9 @@ def joined(alpha, other):
 
 
 def test_a_cluster_behind_real_ssh_servers(tmp_path):
-    """Founded, joined by one-time codes (a used one is refused and recorded, an altered one is none), linked in full; a machine
-    killed is known at once and comes back by itself; one that is turned away by MaxStartups comes in as soon as there is
-    room, with no membership change; a removed one is out at once: sshd refuses its key.
+    """S1, S2, S4, S10, S11, S23, S26: founded, joined by one-time codes (a used one is refused and recorded, an altered one is
+    none), linked in full; a machine killed is known at once and comes back by itself; one that is turned away by MaxStartups
+    comes in as soon as there is room, with no membership change; a removed one is out at once: sshd refuses its key.
     """
     sshd_program()
     with machines(tmp_path, "alpha", "bravo", "charlie") as (alpha, bravo, charlie):

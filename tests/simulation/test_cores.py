@@ -129,6 +129,33 @@ def test_a_dial_refused_beside_a_link_that_stands_leaves_it_standing(tmp_path):
     assert not_of_the_record(tmp_path) == []
 
 
+def test_a_removal_on_one_side_of_a_partition_binds_each_from_when_it_holds_it(tmp_path):
+    """While alpha and bravo are cut off from charlie and delta, alpha removes delta: out for bravo at once, and for charlie
+    a member, linked as before, until the sides meet; then out for everybody. The record says who believed what, and when.
+    """
+    run = simulate(9, views=remembered, machines=4, seconds=300, faults=0)
+    world, (alpha, bravo, charlie, delta) = run.world, run.nodes.values()
+    apart = {(a.name, b.name) for a in (alpha, bravo) for b in (charlie, delta)}
+    world.cuts |= apart | {(b, a) for a, b in apart}
+    run.command(alpha, "remove", "delta")
+    world.run(world.now_ns + 300 * SECOND)
+    assert [len(node.mesh.core.snapshot.membership.names) for node in (alpha, bravo, charlie)] == [3, 3, 4]
+    assert charlie.mesh.core.peers["delta"].channel is not None
+    between = alpha.now.wall_ns
+    world.cuts.clear()
+    world.heal()
+    world.run(world.now_ns + 600 * SECOND)
+    assert delta.mesh is None or not any(peer.channel for peer in delta.mesh.core.peers.values())
+    for node in (alpha, bravo, charlie):
+        assert node.mesh.core.snapshot.membership.names == ["alpha", "bravo", "charlie"]
+        assert all(node.mesh.core.peers[name].channel for name in node.mesh.core.others)
+    run.save(str(tmp_path))
+    with History.open(tmp_path) as history:
+        believed = [history.belief(name, moment).members for moment in (between, "end") for name in ("bravo", "charlie")]
+    assert [len(members) for members in believed] == [3, 4, 3, 3]
+    assert not_of_the_record(tmp_path) == []
+
+
 SCHEDULES = st.lists(
     st.builds(
         Fault, st.integers(0, 600), st.sampled_from(FAULTS), st.integers(0, 2), st.integers(0, 2), st.sampled_from([1, 30, 200])

@@ -1,0 +1,97 @@
+"""Real nodes with names that lead nowhere or to somebody else, and then all at once without power."""
+
+import signal
+
+import pytest
+from naming import Names
+from raised import linked, raised, wait_for
+
+from replay.check import verify
+
+HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
+NOBODY = "127.0.0.9"
+BRAVO = "bravo.lab.example"
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory):
+    """Three nodes, linked, each at an address of its own, all at one port; and the DNS server that they ask."""
+    names = Names()
+    nodes = raised(
+        tmp_path_factory.mktemp("names"),
+        3,
+        addressing="name",
+        hosts=HOSTS,
+        dns=(names.server,),
+        interval_ms=1000,
+        timeout_ms=1000,
+    )
+    for node, host in zip(nodes, HOSTS, strict=True):
+        names.responder.table.address(f"{node.name}.lab.example", host, ttl_s=1)
+    try:
+        for node in nodes:
+            node.run()
+        wait_for(lambda: linked(nodes), 60, 0.2)
+        yield nodes, names.responder.table
+    finally:
+        for node in nodes:
+            if node.process is not None:
+                node.kill()
+        names.close()
+
+
+def failed(node, peer, culprit=None):
+    """The reasons for which `peer` and this node were not linked; without a culprit where it was this node that dialled."""
+    return {event.reason for event in node.events("link.failed") if (event.peer, event.culprit) == (peer, culprit)}
+
+
+def test_a_name_that_leads_elsewhere_links_nobody_in_either_direction(mesh):
+    """Bravo starts again while its name leads to an address where nobody listens, then to charlie's: nobody reaches it there,
+    and nobody lets it in, each for `name-points-elsewhere`; no longer resolving is `name-unresolvable`, both ways too. With the
+    name right it is linked with nobody's help, and was a member all the time.
+    """
+    (alpha, bravo, charlie), table = mesh
+    bravo.kill()
+    seen = set()
+    for reason, change in (
+        ("name-points-elsewhere", lambda: table.address(BRAVO, NOBODY, ttl_s=1)),
+        ("name-unresolvable", lambda: table.behave(BRAVO, "nxdomain")),
+    ):
+        change()
+        if bravo.process is None:
+            bravo.run()
+        wait_for(lambda reason=reason: reason in failed(alpha, "bravo"), 30, 0.2)  # alpha dials
+        wait_for(lambda reason=reason: reason in failed(alpha, "bravo", "bravo"), 30, 0.2)  # alpha is dialled, and looks
+        wait_for(lambda reason=reason: reason in failed(bravo, "alpha", "bravo"), 30, 0.2)  # bravo is told so
+        seen |= {(name, peer["linked"]) for name, peer in alpha.ask("status")["members"].items() if name != "alpha"}
+    assert seen == {("bravo", False), ("charlie", True)}
+    table.address(BRAVO, HOSTS[2], ttl_s=1)
+    wait_for(lambda: any("charlie answers" in event.detail for event in alpha.events("link.failed")), 30, 0.2)
+    table.address(BRAVO, HOSTS[1], ttl_s=1)
+    wait_for(lambda: linked([alpha, bravo, charlie]), 60, 0.2)
+    assert alpha.events("machine.left") == []
+
+
+def test_a_power_cut_of_all_machines(mesh):
+    """All killed at once, and started again: each asks others that are still asking themselves, all are linked again, in the
+    epoch that they had, with every record whole.
+    """
+    nodes, _table = mesh
+
+    def count(kind):
+        return [len(node.events(kind)) for node in nodes]
+
+    starts, epochs = count("node.started"), count("feed.opened")
+    for node in nodes:
+        node.process.kill()
+    for node in nodes:
+        node.kill()
+        node.run()
+    wait_for(lambda: linked(nodes), 60, 0.2)
+    wait_for(lambda: all(node.ask("status")["state"] == "running" for node in nodes), 30, 0.2)
+    assert count("node.started") == [1 + each for each in starts]
+    assert count("feed.opened") == epochs
+    for node in nodes:
+        assert node.kill(signal.SIGTERM) == 0
+        assert node.events("machine.left", "cluster.dissolved") == []
+    assert verify([node.folder.ledger for node in nodes]).problems == []
