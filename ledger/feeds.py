@@ -124,7 +124,9 @@ class FeedReader(RowReader):
                 break
         index = head.sealed + 1
         for first, size in heapq.merge(((r.first, len(r.pings)) for r in runs), ((control[0], 1) for control in controls)):
-            if first != index:
+            if first < index:
+                raise self.damaged("the entry stands there twice", first)
+            if first > index:
                 break
             index += size
         if index != head.last + 1:

@@ -297,10 +297,12 @@ class Run:
             )
 
     def why(self) -> None:
+        many = 200 if self.scale.repeats > 1 else 40
+
         def ask(who: str) -> dict[str, Any]:
             folder, told = self.store(who)
-            self.say(f"{self.name(who)}: why at 200 moments")
-            got = self.task("why", who=who, folder=folder, events=told["events"])
+            self.say(f"{self.name(who)}: why at {many} moments")
+            got = self.task("why", who=who, folder=folder, events=told["events"], many=many)
             self.check(who, got["agreed"], got["asked"])
             return got
 
@@ -309,7 +311,7 @@ class Run:
             ours, state = (statistics.median(one[part] for one in results["ours"]) for part in ("p99_ms", "at_p99_ms"))
             found = f"{results['ours'][0]['causes']} different answers"
             peer = "meshledger, the state alone"
-            self.lines.append(Line("why at a random moment, p99 of 200", ours, state, peer, state / ours, "ms", "", found))
+            self.lines.append(Line(f"why at a random moment, p99 of {many}", ours, state, peer, state / ours, "ms", "", found))
 
     def verify(self) -> None:
         def ask(who: str) -> dict[str, Any]:

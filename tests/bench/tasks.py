@@ -176,16 +176,16 @@ def at(who: str, folder: str, events: int) -> dict[str, Any]:
     return {"p50_ms": took[len(took) // 2 - 1] * 1000, "p99_ms": took[-(-len(took) * 99 // 100) - 1] * 1000, "answer": answers}
 
 
-def why(who: str, folder: str, events: int) -> dict[str, Any]:
-    """The time of `why` at each random moment, beside that of the state alone: every other time for a link that is down then, if
-    any is. `agreed`: how often it said of the way what the route table says.
+def why(who: str, folder: str, events: int, many: int) -> dict[str, Any]:
+    """The time of `why` at `many` random moments, beside that of the state alone: every other time for a link that is down then,
+    if any is. `agreed`: how often it said of the way what the route table says.
     """
     from replay.why import why as asked_why
 
     history = opened(who, folder).history  # type: ignore[attr-defined]  only ours is asked
     dice = random.Random(events + 1)
     took, states, agreed, causes = [], [], 0, set()
-    for number, moment in enumerate(moments(events)):
+    for number, moment in enumerate(moments(events)[:many]):
         began = time.perf_counter()
         cluster = history.at(moment)
         down = sorted(pair for pair, view in cluster.links.items() if view.state == "down")
