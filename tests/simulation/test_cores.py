@@ -177,8 +177,8 @@ def test_four_hours_of_ten_machines(tmp_path):
 
 
 def test_who_is_removed_hears_why_before_its_link_ends():
-    """Removed the moment its links stand anew, when nobody has asked for anything yet: it takes in the removal over the link that ends,
-    and so ends itself, with no dial that would be refused.
+    """Removed the moment its links stand anew, when nobody has asked for anything yet: it takes the removal in over the link that
+    ends, and so ends itself, with no dial that would be refused.
     """
     run = simulate(3, views=remembered, machines=3, seconds=300, faults=[])
     world, (alpha, _bravo, charlie) = run.world, run.nodes.values()
