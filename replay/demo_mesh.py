@@ -39,6 +39,8 @@ LOST_AFTER: Final = 4
 DEADLINE_S: Final = 120.0
 _LOOK_S: Final = 0.04
 """For each machine so long lies between two looks at all of them."""
+_NOTICED_S: Final = 1.0
+"""Until the end of a process is known here, which others have met already."""
 _TOGETHER: Final = 4
 """Commands at once."""
 _WORDS_KEPT: Final = 3
@@ -134,8 +136,18 @@ class Cluster:
         self.moments[moment] = time.time_ns()
 
     async def command(self, name: str, *words: str) -> Any:
-        """What a command for the node of a machine answers."""
-        return await self.commands.call(*words, "--dir", str(self.commands.folder / name))
+        """What a command for the node of a machine answers. Raises Died, of a node if one has ended: then that is why."""
+        try:
+            return await self.commands.call(*words, "--dir", str(self.commands.folder / name))
+        except Died:
+            waiting = {asyncio.ensure_future(process.wait()): other for other, process in self._running.items()}
+            if waiting:
+                ended, others = await asyncio.wait(waiting, timeout=_NOTICED_S, return_when=asyncio.FIRST_COMPLETED)
+                for each in others:
+                    each.cancel()
+                for each in ended:
+                    raise self._died(waiting[each], self._running[waiting[each]], f"`{words[0]}` is done") from None
+            raise
 
     # A machine's life.
 

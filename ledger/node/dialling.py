@@ -15,7 +15,7 @@ from ledger.node import linking
 from ledger.node.signals import Dial, LookedUp, LookUp, Missed, Opened, Probe, Probed
 from ledger.node.state import SECOND, Channel, Core, Peer
 from ledger.node.view import Member
-from ledger.node.wire import PROTOCOL, Bye, Hello, Place, Want
+from ledger.node.wire import PROTOCOL, Bye, Hello, Place
 from ledger.node.words import Named
 
 GREETING_NS: Final = 10 * SECOND
@@ -156,9 +156,7 @@ def turned_away(core: Core, channel: Channel, heard: Bye) -> None:
     peer = core.peers.get(channel.machine)
     because = heard.because
     if because is not None and core.state == "running" and core.holds(core.feed_of(because.feed).id).last < because.last:
-        channel.stage = "ending"
-        core.send(channel, Want(because.feed, core.holds(core.feed_of(because.feed).id)))
-        linking.end_later(core, channel)
+        linking.ask_why(core, channel, because)
     else:
         core.drop(channel)
     if peer is None or peer.dialling != channel.number:

@@ -12,7 +12,7 @@ from typing import Final
 from ledger.events import LinkEstablished, LinkFailed, LinkLost, PingFailed, PingHeard, Reason
 from ledger.node.signals import Abort
 from ledger.node.state import MS, SECOND, Channel, Core, Peer
-from ledger.node.wire import Bye, Hello, Place
+from ledger.node.wire import Bye, Hello, Place, Want
 from ledger.node.words import Named
 
 BACKOFF_NS: Final = 500 * MS
@@ -121,6 +121,13 @@ def refuse(
     """Tell the other side why the channel ends; it has a moment to hear it and to close, or to ask for the entry that is why."""
     core.send(channel, Bye(reason, detail[:DETAIL_MAX], quiet, None, because))
     channel.stage, channel.offers = "ending", because is not None
+    end_later(core, channel)
+
+
+def ask_why(core: Core, channel: Channel, because: Place) -> None:
+    """Ask on a channel that ends for the entry that is why."""
+    channel.stage, channel.asks = "ending", True
+    core.send(channel, Want(because.feed, core.holds(core.feed_of(because.feed).id)))
     end_later(core, channel)
 
 

@@ -12,7 +12,7 @@ does the same, byte for byte.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from ledger.entry import Entry, Observed
@@ -214,17 +214,32 @@ class Mesh:
 
     def _part(self, peer: Peer, reason: Reason, detail: str, because: wire.Place | None) -> None:
         """The record ends a link: the other side hears why, if it can."""
+        self._lose(
+            peer, reason, detail, None, lambda channel: linking.refuse(self.core, channel, reason, detail, because=because)
+        )
+
+    def _lose(self, peer: Peer, reason: Reason, detail: str, culprit: str | None, last: Callable[[Channel], None]) -> None:
+        """Lose a link, and have something said on its channel before that ends."""
         channel = peer.channel
         if channel is None:
             return
-        linking.lose(self.core, peer, reason, detail)
-        actions = self.core.take_actions()
-        for action in actions:
+        linking.lose(self.core, peer, reason, detail, culprit)
+        for action in self.core.take_actions():
             if action == sig.Abort(channel.number):
                 self.core.channels[channel.number] = channel
-                linking.refuse(self.core, channel, reason, detail, because=because)
+                last(channel)
             else:
                 self.core.do(action)
+
+    def _parted(self, peer: Peer, channel: Channel, heard: wire.Bye) -> None:
+        """The other side ends the link. If it names an entry as the reason that is not held here, it is asked for: whoever is no
+        member any more may not dial again.
+        """
+        core, because = self.core, heard.because
+        if because is None or core.state != "running" or core.holds(core.feed_of(because.feed).id).last >= because.last:
+            linking.lose(core, peer, heard.reason, heard.detail, channel.machine)
+            return
+        self._lose(peer, heard.reason, heard.detail, channel.machine, lambda channel: linking.ask_why(core, channel, because))
 
     # What comes over channels.
 
@@ -256,7 +271,7 @@ class Mesh:
                 core.drop(channel)
             case "ending", wire.Want() if channel.offers:
                 replicating.asked(core, channel, message)
-            case "ending", wire.Push() if channel.dialled:
+            case "ending", wire.Push() if channel.asks:
                 replicating.pushed(core, channel, message)
             case "ending", _:
                 pass
@@ -289,8 +304,7 @@ class Mesh:
                 if peer is not None and peer.channel is channel:
                     if message.head is not None:
                         pinging.witness(core, peer, message.head)
-                    linking.lose(core, peer, message.reason, message.detail, channel.machine)
-                    # Why is asked for at the next dial, which is then refused for the same reason.
+                    self._parted(peer, channel, message)
             case _:
                 replicating.broke(core, channel, f"a {type(message).__name__} where there is none")
 

@@ -36,7 +36,7 @@ class Channel(msgspec.Struct):
     """An open channel. `number`: positive if dialled; `machine`: whom it was dialled for, or who says it speaks; `told`,
     `have`: by feed id how far this side, the other side, said it can give; `wants`: by feed id when its run was asked for;
     `given`: feeds of which runs were given on it, so that what follows can be pushed; `offers`: whether one that
-    is refused may ask for the entry that is why.
+    is refused may ask for the entry that is why; `asks`: whether this side has asked for it.
     """
 
     number: int
@@ -51,6 +51,7 @@ class Channel(msgspec.Struct):
     wants: dict[str, int] = {}
     given: set[str] = set()
     offers: bool = False
+    asks: bool = False
     runs: int = 0
     addresses: tuple[str, ...] = ()
 

@@ -298,3 +298,26 @@ def test_four_hours_of_ten_machines(tmp_path):
     for path in sorted(tmp_path.glob("*.ledger"))[2:]:
         path.rename(tmp_path / "rest" / path.name)
     assert not_of_the_record(tmp_path) == []
+
+
+def test_who_is_removed_hears_why_before_its_link_ends():
+    """Removed the moment its links stand anew, when nobody has asked for anything yet: it takes the removal in over the link that
+    ends, and so ends itself, with no dial that would be refused.
+    """
+    run = simulate(3, views=remembered, machines=3, seconds=300, faults=[])
+    world, (alpha, _bravo, charlie) = run.world, run.nodes.values()
+
+    def linked() -> bool:
+        return all(a.mesh.core.peers[b.name].channel is not None for a, b in ((alpha, charlie), (charlie, alpha)))
+
+    world.hang_up(charlie)
+    world.run(world.now_ns + SECOND // 100)
+    assert not linked()
+    while not linked():
+        world.run(world.now_ns + SECOND // 1000)
+    before = len(charlie.disk[charlie.feed])
+    run.command(alpha, "remove", "charlie")
+    world.run(world.now_ns + 5 * SECOND)
+    assert charlie.mesh is None
+    assert [o.event.machine for o in charlie.disk[alpha.feed] if o.event.kind == "machine.left"] == ["charlie"]
+    assert [o for o in charlie.disk[charlie.feed][before:] if o.event.kind == "link.failed"] == []
