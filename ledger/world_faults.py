@@ -277,12 +277,17 @@ def host_key_mismatch(stage: Stage, actor: Machine, _peer: Machine, amount: int)
     if right["host"].endswith(_OLD):  # it has the wrong ones already
         return
     span_ns = lasting_ns(stage, amount)
-    until_ns, here_out = stage.now_ns + span_ns, tuple(wire for wire in around(stage, actor) if wire[0] == actor.name)
-    here_in = tuple(wire for wire in around(stage, actor) if wire[1] == actor.name)
-    plant(stage, "host-key-mismatch", (actor,), until_ns, cause="host-key-mismatch", wires=here_in)
-    plant(stage, "host-key-mismatch", (actor,), until_ns, cause="auth-failed", wires=here_out)
+    until_ns, wires = stage.now_ns + span_ns, around(stage, actor)
+    _off(stage, "host-key-mismatch", actor)
+    for cause in ("host-key-mismatch", "auth-failed"):  # one end says the one, the other the other
+        plant(stage, "host-key-mismatch", (actor,), until_ns, cause=cause, wires=wires)
     _reborn(stage, actor, keys={**actor.keys, "host": f"{right['host']}{_OLD}", "dial": f"{right['dial']}{_OLD}"})
     stage.after(span_ns, None, _reborn, actor, right)
+
+
+def _off(stage: Stage, kind: FaultKind, actor: Machine) -> None:
+    """While it comes up as another, the actor does not run at all: the first phase of the story."""
+    plant(stage, kind, (actor,), stage.now_ns + SECOND_NS, cause="target-down", wires=around(stage, actor))
 
 
 def _reborn(stage: Stage, machine: Machine, keys: dict[str, str]) -> None:
@@ -302,6 +307,7 @@ def transport_mixed(stage: Stage, actor: Machine, _peer: Machine, amount: int) -
         stage.write(actor, ev.JoinRefused("stranger", "203.0.113.9", "transport-mismatch", detail))
         return
     span_ns = lasting_ns(stage, amount)
+    _off(stage, "transport-mixed", actor)
     plant(stage, "transport-mixed", (actor,), stage.now_ns + span_ns, cause="transport-mismatch", wires=around(stage, actor))
     _converted(stage, actor, "ccs" if stage.transport == "ssh" else "ssh")
     stage.after(span_ns, None, _converted, actor, stage.transport)

@@ -12,7 +12,7 @@ Only feeds that cover the moment count; what is unknown accuses and acquits nobo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -40,8 +40,9 @@ class Suspicion(msgspec.Struct, frozen=True):
     up: tuple[Pair, ...] = ()
 
 
-def matrix(cluster: Cluster) -> dict[Pair, State]:
-    """What each observer whose feed covers the moment says of each of its links; unknown where none does.
+def matrix(cluster: Cluster, doubted: Collection[Pair] = ()) -> dict[Pair, State]:
+    """What each observer whose feed covers the moment says of each of its links; unknown where none does, and where an observer
+    lost what it cannot speak of (`doubted`: it stood still).
 
     An up link of which nothing good was heard since the other end lost it is unknown too: that is no witness against it.
     """
@@ -49,9 +50,8 @@ def matrix(cluster: Cluster) -> dict[Pair, State]:
     found: dict[Pair, State] = {}
     for (observer, peer), view in links.items():
         if observer not in planned and peer not in planned:
-            known = observer in covered and not (
-                view.state == "up" and peer in covered and _stale(view, links[peer, observer], cluster.interval_ns)
-            )
+            stale = view.state == "up" and peer in covered and _stale(view, links[peer, observer], cluster.interval_ns)
+            known = observer in covered and not stale and (observer, peer) not in doubted
             found[observer, peer] = view.state if known else "unknown"
     return found
 
@@ -62,9 +62,9 @@ def _stale(view: LinkView, back: LinkView, interval_ns: int) -> bool:
     return back.state == "down" and good is not None and good[0] <= back.since_at + interval_ns
 
 
-def suspicion(cluster: Cluster, a: str, b: str) -> Suspicion | None:
+def suspicion(cluster: Cluster, a: str, b: str, doubted: Collection[Pair] = ()) -> Suspicion | None:
     """Whom the matrix accuses of what lies between `a` and `b`; None if it is no more than the path between the two."""
-    seen = matrix(cluster)
+    seen = matrix(cluster, doubted)
     names = sorted({name for pair in seen for name in pair})
     up = [pair for pair, state in seen.items() if state == "up"]
     islands = {name: island for island in components(names, up) for name in island}

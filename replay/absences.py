@@ -106,7 +106,7 @@ def _row(machine: str, state: Standing, stop: Stop, until_ns: int, *, start_ns: 
         since=format_instant(since_ns),
         until=None if until_ns == end_ns else format_instant(until_ns),
         span_ns=until_ns - since_ns,
-        cause=view.cause if view is not None and state != "up" else None,
+        cause="disconnected" if state == "planned" else view.cause if view is not None and state != "up" else None,
         pos=view.since_pos if view is not None and state == "absent" else by,
         by=member.by if member is not None and state == "absent" else None,
         ended_by=back,

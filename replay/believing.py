@@ -133,6 +133,14 @@ def _begun(history: Recorded, machine: str, feeds: list[Feed], at_ns: int) -> li
     if place is None:
         hint = f"its first entry is {feeds[0].at(1)}: ask for that, or later"
         raise NotCovered(f"{machine}'s feed had not begun by then, so nothing says what it knew", hint=hint)
+    for feed in history.feeds:
+        # It may well have been the machine that wrote this one; then an older epoch is not what it knew.
+        newer = feed.machine == machine and feed.epoch > feeds[place].epoch and not feed.notes
+        if newer and feed not in feeds and history.reader(feed).cut(at_ns):
+            raise NotCovered(
+                f"{machine}'s epoch {feed.epoch} had begun by then, and nothing at hand says that its key is {machine}'s",
+                hint=f"bring the log of who admitted it; {feeds[place].at(history.last(feeds[place]))} is the last entry before",
+            )
     return [*((feed, history.last(feed)) for feed in feeds[:place]), (feeds[place], cuts[place])]
 
 

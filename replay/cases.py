@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from ledger.entry import Entry
-from ledger.events import NodeStarted
+from ledger.events import LinkFailed, LinkLost, NodeStalled, NodeStarted
 from ledger.identity import Feed
 from projections.acts import AnyAct, KeyChange, Plan, Removal, Rename
 from projections.cluster import Cluster
@@ -56,7 +56,9 @@ class Finding(msgspec.Struct, frozen=True):
 class Case:
     """The mesh at a moment, with the question whether `a` reaches `b`. `entry` gives an entry, None if it is not there;
     `rare` the entries of some kinds in a feed's cut, ascending; `off_ns` the instant of the last entry before a restart, None
-    if that `node.started` was the feed's first; `loss` the link whose loss is asked about, where that is settled already.
+    if that `node.started` was the machine's first; `reborn` the `node.started` with which a machine whose feed has ended by then
+    began its next epoch from a backup, None if it did not; `loss` the link whose loss is asked about, where that is
+    settled already.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Case:
         entry: Callable[[Place], Entry | None],
         rare: Callable[[Feed, tuple[str, ...]], Sequence[Entry]],
         off_ns: Callable[[Place], int | None],
+        reborn: Callable[[Feed], Place | None],
         loss: Pair | None = None,
     ) -> None:
         self.cluster = cluster
@@ -76,6 +79,7 @@ class Case:
         self.entry = entry
         self.rare = rare
         self.off_ns = off_ns
+        self.reborn = reborn
         self.loss = loss
 
     @property
@@ -87,6 +91,11 @@ class Case:
     def settle_ns(self) -> int:
         """After so long everybody has noticed what happened: failures that make a loss, and two more intervals."""
         return settle_ns(self.cluster)
+
+    @property
+    def timeout_ns(self) -> int:
+        """So long a ping waits for its answer, by the settings in force."""
+        return timeout_ns(self.cluster)
 
     def down(self, pair: Pair) -> bool:
         """Whether the observer, whose feed covers the moment, says that this link is down."""
@@ -112,13 +121,44 @@ class Case:
             raise ValueError(pair)
         return view.feed, view.since
 
+    def said(self, pair: Pair) -> list[tuple[str, Place]]:
+        """The reasons of a link that is down: that of the last dial, then that of the loss."""
+        if not self.down(pair):
+            return []
+        view = self.cluster.links[pair]
+        feed, since = self.since(pair)
+        last = view.link.evidence if view.link is not None else since
+        found: list[tuple[str, Place]] = []
+        for index in dict.fromkeys((last, since)):
+            entry = self.entry((feed, index))
+            if entry is not None and isinstance(entry.event, LinkLost | LinkFailed):
+                found.append((entry.event.reason, (feed, index)))
+        return found
+
+    def stalls(self, feed: Feed) -> list[tuple[int, int, Place]]:
+        """From when to when the feed's node stood still, by its own word, and where that stands; the last first."""
+        found: list[tuple[int, int, Place]] = []
+        for place in [(feed, each.index) for each in reversed(self.rare(feed, ("node.stalled",)))]:
+            entry = self.entry(place)
+            if entry is not None and isinstance(entry.event, NodeStalled):
+                found.append((entry.effective_ns - entry.event.stalled_ms * 1_000_000, entry.effective_ns, place))
+        return found
+
+    def culprit(self, place: Place) -> str | None:
+        """Whom the entry at a place, about a link, holds guilty."""
+        entry = self.entry(place)
+        return entry.event.culprit if entry is not None and isinstance(entry.event, LinkLost | LinkFailed) else None
+
 
 def settle_ns(cluster: Cluster) -> int:
     """How long after a loss all others that were lost too have been missed, by the settings in force."""
-    settings = cluster.settings
-    timeout_ms = settings.ping_timeout_ms if settings else _DEFAULT_TIMEOUT_MS
-    lost_after = settings.lost_after if settings else _DEFAULT_LOST_AFTER
-    return (lost_after + 2) * cluster.interval_ns + 2 * timeout_ms * 1_000_000
+    lost_after = cluster.settings.lost_after if cluster.settings else _DEFAULT_LOST_AFTER
+    return (lost_after + 2) * cluster.interval_ns + 2 * timeout_ns(cluster)
+
+
+def timeout_ns(cluster: Cluster) -> int:
+    """So long a ping waits for its answer, by the settings in force."""
+    return (cluster.settings.ping_timeout_ms if cluster.settings else _DEFAULT_TIMEOUT_MS) * 1_000_000
 
 
 def excerpt(case: Case, entries: Iterable[Entry]) -> Case:
@@ -147,8 +187,12 @@ def excerpt(case: Case, entries: Iterable[Entry]) -> Case:
         last = whole.states[feed].entries
         return [entry for entry in told.get(feed, ()) if entry.kind in kinds and entry.index <= last]
 
+    def reborn(feed: Feed) -> Place | None:
+        place = case.reborn(feed)
+        return place if place in known else None
+
     cluster = Cluster(states, ends, whole.at_ns, resumed, view=whole.view)
-    return Case(cluster, case.a, case.b, entry=known.get, rare=rare, off_ns=case.off_ns, loss=case.loss)
+    return Case(cluster, case.a, case.b, entry=known.get, rare=rare, off_ns=case.off_ns, reborn=reborn, loss=case.loss)
 
 
 def _opened(state: FeedState, case: Case) -> FeedState:

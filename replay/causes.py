@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger.events import LinkFailed, LinkLost, NodeStopped
+from ledger.events import NodeStopped
 from projections.acts import Plan, Removal
 from projections.suspects import WITNESSES, Suspicion, matrix, suspicion
 from projections.views import Pair
@@ -89,7 +89,7 @@ def _told(case: Case) -> Finding | None:
     told = [
         (_CONSEQUENT.get(reason, 0), order, reason, pair, place)
         for order, pair in enumerate(case.both)
-        for number, (reason, place) in enumerate(_said(case, pair))
+        for number, (reason, place) in enumerate(case.said(pair))
         if reason in TELLING and not (number and reason in _PASSING)
     ]
     if not told:
@@ -98,27 +98,12 @@ def _told(case: Case) -> Finding | None:
     return rooted(case, pair, reason, place)
 
 
-def _said(case: Case, pair: Pair) -> list[tuple[str, Place]]:
-    """The reasons of a link that is down: that of the last dial, then that of the loss."""
-    if not case.down(pair):
-        return []
-    view = case.cluster.links[pair]
-    feed, since = case.since(pair)
-    last = view.link.evidence if view.link is not None else since
-    found: list[tuple[str, Place]] = []
-    for index in dict.fromkeys((last, since)):
-        entry = case.entry((feed, index))
-        if entry is not None and isinstance(entry.event, LinkLost | LinkFailed):
-            found.append((entry.event.reason, (feed, index)))
-    return found
-
-
 # An end that did not run.
 
 
 def _not_running(case: Case) -> Finding | None:
     for name, other in ((case.b, case.a), (case.a, case.b)):
-        found = _off(case, name, (other, name))
+        found = _off(case, name, (other, name)) or _stalled(case, name)
         if found is not None:
             return found
     return None
@@ -139,6 +124,10 @@ def _off(case: Case, name: str, loss: Pair) -> Finding | None:
         root, off_ns, on_ns = (state.feed, state.entries + 1), state.last_ns, None
         if not lost and name in cluster.covered:
             return None
+    elif (reborn := case.reborn(state.feed)) is not None and (later := case.entry(reborn)) is not None:
+        root, off_ns, on_ns = reborn, state.last_ns, later.effective_ns
+        if not lost and name in cluster.covered:
+            return None
     else:
         if not state.started or not lost or cluster.at_ns >= state.started_ns + case.settle_ns:
             return None
@@ -156,11 +145,35 @@ def _off(case: Case, name: str, loss: Pair) -> Finding | None:
     return Finding("target-down", root, off_ns if since_ns is None else since_ns, (*places, *subject, root), name)
 
 
+def _stalled(case: Case, name: str) -> Finding | None:
+    """`name` stood still when the link was lost: it missed its own timers, so what it lost then says nothing of others."""
+    pair, state = case.subject, case.cluster.speakers.get(name)
+    since_ns, subject = case.lost
+    if pair is None or state is None or since_ns is None:
+        return None
+    early_ns = 0 if pair[0] == name else case.cluster.interval_ns
+    for begun_ns, ended_ns, root in case.stalls(state.feed):
+        if begun_ns - early_ns <= since_ns <= ended_ns + case.timeout_ns:
+            return Finding("target-down", root, since_ns, (*subject, root), name)
+    return None
+
+
+def _doubted(case: Case) -> set[Pair]:
+    """The links that were lost by who stood still then, or had just stood still."""
+    return {
+        pair
+        for pair, view in case.cluster.links.items()
+        if view.feed is not None and case.down(pair)
+        for begun_ns, ended_ns, _place in case.stalls(view.feed)
+        if begun_ns <= view.since_at <= ended_ns + case.timeout_ns
+    }
+
+
 # Whom the matrix accuses.
 
 
 def _accused(case: Case) -> Finding | None:
-    found = suspicion(case.cluster, case.a, case.b)
+    found = suspicion(case.cluster, case.a, case.b, _doubted(case))
     if found is None:
         return None
     links = case.cluster.links
@@ -229,17 +242,19 @@ def _path(case: Case) -> Finding:
         return Finding("unknown")
     link = case.subject or down[0]
     subject, since_ns = case.since(link), case.lost[0]
-    witness = _still_reached(case, link[1])
-    said = [(reason, place, case.cluster.links[pair].since_at) for pair in down for reason, place in reversed(_said(case, pair))]
+    witness = _still_reached(case, link[1], since_ns or 0)
+    said = [(reason, place, case.cluster.links[pair].since_at) for pair in down for reason, place in reversed(case.said(pair))]
     if witness is None or not said:
         return Finding("unknown", subject, since_ns, (subject,))
     reason, root, _at_ns = min(said, key=lambda each: (each[0] in _WEAK, each[2]))
     return Finding(reason, root, since_ns, (*witness, subject, root))
 
 
-def _still_reached(case: Case, name: str) -> tuple[Place, ...] | None:
-    """What shows that a machine was there: nothing if its own feed covers the moment, else a link of another; None: nothing."""
-    if name in case.cluster.covered:
+def _still_reached(case: Case, name: str, since_ns: int) -> tuple[Place, ...] | None:
+    """What shows that a machine was there: nothing if its own feed covers the moment and went on after the loss, else a link
+    of another; None: nothing.
+    """
+    if name in case.cluster.covered and case.cluster.end_ns(case.cluster.speakers[name].feed) > since_ns:
         return ()
     up = [pair for pair, state in matrix(case.cluster).items() if state == "up" and name in pair]
     if not up:

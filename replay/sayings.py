@@ -64,6 +64,7 @@ _TOLD: Final[dict[type, Callable[[str, Any], str]]] = {
     ev.MachineDisconnected: _plan,
     ev.NodeStarted: lambda observer, event: f"{observer} started, boot {event.boot}",
     ev.NodeStopped: lambda observer, event: f"{observer} stopped, boot {event.boot}",
+    ev.NodeStalled: lambda observer, event: f"{observer} stood still for {event.stalled_ms / 1000:.1f} s",
 }
 
 

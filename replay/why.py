@@ -16,11 +16,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import cast
+from typing import Final, cast
 
 from ledger.entry import Entry
 from ledger.errors import NotCovered, Refused
-from ledger.events import HostnameChanged, LinkEstablished, LinkFailed, LinkLost, NameFailed, NodeStarted, NodeStopped, Reason
+from ledger.events import (
+    FeedOpened,
+    HostnameChanged,
+    LinkEstablished,
+    LinkFailed,
+    LinkLost,
+    NameFailed,
+    NodeStalled,
+    NodeStarted,
+    NodeStopped,
+    Reason,
+)
 from ledger.identity import Feed, Position
 from projections.cluster import Cluster
 from projections.views import Pair
@@ -35,6 +46,9 @@ from replay.heals import linked_again_ns, over_ns
 from replay.history import History
 from replay.spans import format_instant
 from replay.union import spelled
+
+_RESTORED: Final = frozenset({"restored", "unconfirmed"})
+"""Why an epoch is opened by a node that started and lacked what it had written before."""
 
 
 def why(history: History, a: str, b: str, moment: int | datetime | str | Position, *, as_seen_by: str | None = None) -> Why:
@@ -105,14 +119,15 @@ class _Question:
 
     def _judged(self) -> tuple[Case, Finding | None]:
         """The case in which the cause is found. Where a loss seems to be of the path alone, it is looked at when more had noticed
-        it, or fewer had been linked again: those moments lie in the same loss, and its cause is one.
+        it, or fewer had been linked again: those moments lie in the same loss, and its cause is one. So it is where links alone
+        accuse somebody before all had the time to notice and to be told more, or where the look-up behind a refusal is not there.
         """
         case = self._case(self.then)
         found = judge(case)
         link = self.link
-        if link is None or self.then.planned & set(link) or (found is not None and found.accuses):
+        if link is None or self.then.planned & set(link) or (found is not None and self._final(case, found)):
             return case, found
-        first = case, found
+        best = case, found
         for at_ns in self._moments():
             if not self._stirred(at_ns):
                 continue
@@ -123,8 +138,19 @@ class _Question:
                 case = self._case(later)
                 found = judge(case)
                 if found is not None and found.accuses:
-                    return case, found
-        return first
+                    if not _bare(case, found):
+                        return case, found
+                    if best[1] is None or not best[1].accuses:
+                        best = case, found
+        return best
+
+    def _final(self, case: Case, found: Finding) -> bool:
+        """Whether no other moment of the loss can tell more."""
+        return found.accuses and not _bare(case, found) and not (self._early() and _by_links(case, found))
+
+    def _early(self) -> bool:
+        """Whether the moment is so soon after the loss that not all may have noticed."""
+        return self.link is not None and self.then.at_ns < self.then.links[self.link].since_at + settle_ns(self.then)
 
     def _stirred(self, at_ns: int) -> bool:
         """Whether anything between `at_ns` and the moment asked about can make another cause of it: a word on other links of the
@@ -166,12 +192,28 @@ class _Question:
 
         def off_ns(place: Place) -> int | None:
             feed, started = place
-            if not any(earlier.index < started for earlier in history.reader(feed).rare(("node.started",))):
-                return None
-            before = entry((feed, started - 1))
+            if any(earlier.index < started for earlier in history.reader(feed).rare(("node.started",))):
+                before = entry((feed, started - 1))
+            else:
+                earlier_feed = next((each for each in cluster.states if self._reborn(each) == place), None)
+                before = None if earlier_feed is None else entry((earlier_feed, history.reader(earlier_feed).head().last))
             return None if before is None else before.effective_ns
 
-        return Case(cluster, self.a, self.b, entry=entry, rare=rare, off_ns=off_ns, loss=self.link)
+        def reborn(feed: Feed) -> Place | None:
+            ended = cluster.states[feed].entries == history.reader(feed).head().last
+            return self._reborn(feed) if ended and self.as_seen_by is None else None
+
+        return Case(cluster, self.a, self.b, entry=entry, rare=rare, off_ns=off_ns, reborn=reborn, loss=self.link)
+
+    def _reborn(self, feed: Feed) -> Place | None:
+        """The first `node.started` of the machine's next epoch, if that was opened after a restore."""
+        later = [other for other in self.history.feeds if other.machine == feed.machine and other.epoch == feed.epoch + 1]
+        for other in later[:1]:
+            opening = entry_at(self.history, (other, 1))
+            if opening is not None and isinstance(opening.event, FeedOpened) and opening.event.why in _RESTORED:
+                started = next((act.index for act in self.history.reader(other).rare(("node.started",))), None)
+                return None if started is None else (other, started)
+        return None
 
     # The answer.
 
@@ -259,9 +301,14 @@ class _Question:
         unsure = found is not None and found.cause == "unknown"
         asked = [self.a, self.b, *(name for name in then.members if unsure and name not in {self.a, self.b})]
         for name in asked:
-            if name not in then.members or name in then.covered:
+            if name not in then.members:
                 continue
             reach = then.coverage[name]
+            if name in then.covered:
+                ended = reach is not None and then.end_ns(then.speakers[name].feed) <= (found.since_ns or 0 if found else 0)
+                if unsure and ended and reach is not None:
+                    yield Missing(name, format_instant(reach.until_ns), None, f"{name}'s feed ends before the loss")
+                continue
             if reach is None:
                 yield Missing(name, None, None, f"no feed of {name} had begun")
                 continue
@@ -292,11 +339,26 @@ class _Question:
         return sayings.advice(found.cause, self.a, self.b, suspect=found.suspect, hostname=hostname, old=old)
 
 
+def _by_links(case: Case, found: Finding) -> bool:
+    """Whether links alone accuse somebody; what an end is told once it dials again may explain more."""
+    return found.cause in {"observer-isolated", "target-down", "partition"} and _of_link(case, found)
+
+
+def _bare(case: Case, found: Finding) -> bool:
+    """Whether a refusal for a name stands there without the look-up behind it, which another clock may have earlier or later."""
+    return found.cause in {"name-unresolvable", "name-points-elsewhere", "reverse-timeout"} and _of_link(case, found)
+
+
+def _of_link(case: Case, found: Finding) -> bool:
+    root = case.entry(found.root) if found.root is not None else None
+    return root is not None and isinstance(root.event, LinkLost | LinkFailed)
+
+
 def _tells(entry: Entry, ends: set[str]) -> bool:
     """Whether an entry may change what is thought of what lies between two machines, and is no mere repetition."""
     event, near = entry.event, entry.observer in ends
     if not isinstance(event, LinkLost | LinkFailed | LinkEstablished):
-        return near and isinstance(event, NodeStarted | NodeStopped)
+        return near and isinstance(event, NodeStarted | NodeStopped | NodeStalled)
     if near and event.peer in ends:
         return not isinstance(event, LinkEstablished) and event.reason in TELLING
     return near or event.peer in ends

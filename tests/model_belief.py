@@ -42,10 +42,17 @@ def known_of_own(feeds, machine, moment):
     return known
 
 
+def unnamed(feeds, machine, last, now_ns):
+    """Whether a newer feed that bears its name had begun by then, of which no join or change of key says that it is its own."""
+    newer = [feed for feed in feeds if feed.machine == machine and feed.epoch > last.epoch]
+    strange = [feed for feed in newer if feed not in own_feeds(feeds, machine)]
+    return any(line.effective_ns <= now_ns for feed in strange for line in Model(feeds).lines[feed])
+
+
 def belief(feeds, machine, moment):
     """What `machine` knew at an instant of its clock, or with an entry of its own."""
     own = known_of_own(feeds, machine, moment)
-    if not own:
+    if not own or (not isinstance(moment, tuple) and unnamed(feeds, machine, own[-1][0], moment)):
         return None
     held, grew_ns = {}, {}
     for feed, count in own:

@@ -2,6 +2,10 @@
 
 As `naive_invariants`, whose `Log` and `Found` it uses. A pair, a machine, a leave is followed through the log by itself, from
 its beginning to its end, and whatever is asked of it is looked up in the list.
+
+Not here: B6, which asks the fold for its links (`model.py` gives them, at every position); B11, which has no naive twin yet; and
+A2, B1 and B18, which are about stored bytes, copies and signed heads, of which entries say nothing: `properties/test_damage.py`,
+`test_merge.py` and `unit/test_check.py` judge those.
 """
 
 from __future__ import annotations
@@ -372,3 +376,148 @@ def _noticed(  # noqa: PLR0917  who, whom, from when, until when
             found.at(by)
         else:
             found.judged = True
+
+
+def _host(address: str) -> str:
+    """`192.0.2.7` of `192.0.2.7:22`, and of itself; `2001:db8::7` of `[2001:db8::7]:22`."""
+    if address.startswith("["):
+        return address[1:].split("]", maxsplit=1)[0]
+    parts = address.split(":")
+    return parts[0] if len(parts) == 2 and parts[0] and parts[1].isdigit() else address
+
+
+def _looked_up(log: Log, place: int, observer: str, direction: str, name: str) -> Entry | None:
+    """An observer's last look-up of a name before the control at `place`."""
+    found = None
+    for entry in log.controls[:place]:
+        if is_(entry, "name.resolved", "name.failed") and entry.feed.machine == observer:
+            found = entry if (entry.event.direction, entry.event.name) == (direction, name) else found
+    return found
+
+
+def _addressing(log: Log, place: int, machine: str) -> str | None:
+    found = [e.event.addressing for e in log.controls[:place] if is_(e, "machine.joined") and e.event.machine == machine]
+    return found[-1] if found else None
+
+
+def a15(log: Log) -> Found:
+    found = Found()
+    for place, entry in enumerate(log.controls):
+        if not is_(entry, "link.established") or entry.event.side != "dialled" or entry.event.address is None:
+            continue
+        peer = entry.event.peer
+        if _addressing(log, place, peer) == "address":
+            continue
+        borne = set()
+        for each in log.controls[:place]:
+            if is_(each, "machine.joined") and each.event.machine == peer and each.event.hostname is not None:
+                borne.add(each.event.hostname)
+            elif is_(each, "hostname.changed") and each.feed.machine == peer:
+                borne.add(each.event.new)
+        asked = [each for name in borne if (each := _looked_up(log, place, entry.feed.machine, "forward", name)) is not None]
+        given = {
+            _host(answer)
+            for each in asked
+            if is_(each, "name.resolved") and each.event.outcome == "answered"
+            for answer in each.event.answers
+        }
+        if not asked:
+            found.uncovered = True
+        elif _host(entry.event.address) in given:
+            found.judged = True
+        else:
+            found.at(entry)
+    return found
+
+
+def a16(log: Log) -> Found:
+    found = Found()
+    joins = [entry for entry in log.controls if is_(entry, "machine.joined")]
+    for entry in joins:
+        if entry.event.addressing == joins[0].event.addressing:
+            found.judged = True
+        else:
+            found.at(entry)
+    for place, entry in enumerate(log.controls):
+        if not is_(entry, "link.established") or entry.event.side != "accepted" or entry.event.address is None:
+            continue
+        if _addressing(log, place, entry.event.peer) != "address":
+            continue
+        asked = _looked_up(log, place, entry.feed.machine, "reverse", _host(entry.event.address))
+        if asked is None:
+            found.uncovered = True
+        elif asked.event.outcome == "timeout":
+            found.at(entry)
+        else:
+            found.judged = True
+    return found
+
+
+def b14(log: Log) -> Found:
+    """Without its look at what the fold says at the end, for which `model.py` is the oracle."""
+    found = Found()
+
+    def inside(place: int) -> bool:
+        return any(joins_of(log, place, machine) for machine in ever(log, place))
+
+    def over(place: int) -> Entry | None:
+        """The leave of the last machine before the control at `place`, unless one has joined since."""
+        last = None
+        for each, entry in enumerate(log.controls[:place]):
+            if is_(entry, "machine.joined"):
+                last = None
+            elif is_(entry, "machine.left"):
+                was = bool(joins_of(log, each - 1, entry.event.machine)) and not joins_of(log, each, entry.event.machine)
+                last = entry if was and not inside(each) else last
+        return last
+
+    for place, entry in enumerate(log.controls):
+        if is_(entry, "machine.joined", "link.established"):
+            last = over(place)
+            if last is not None and entry.effective_ns - last.effective_ns > 2 * log.interval(last.effective_ns):
+                found.at(entry)
+        elif is_(entry, "machine.left"):
+            found.judged |= over(place + 1) is entry
+        elif is_(entry, "cluster.dissolved"):
+            if inside(place):
+                found.at(entry)
+            else:
+                found.judged = True
+    return found
+
+
+def b8(log: Log) -> Found:
+    """Without its look at what the fold says of who communicates."""
+    found = Found()
+    for machine in sorted({entry.event.peer for entry in log.controls if is_(entry, *LINKS)}):
+        since: tuple[int, str] | None = None
+
+        def close(until: int, *, last: bool = False) -> None:
+            nonlocal since
+            if since is None:
+                return
+            if until - since[0] > log.detection(since[0]) + log.interval(since[0]):
+                found.wrong.append(since)
+            elif last:
+                found.pending = True
+            else:
+                found.judged = True
+            since = None
+
+        for place, entry in enumerate(log.controls):
+            if is_(entry, *LINKS) and entry.event.peer == machine:
+                if half(log, place - 1, entry.feed.machine, machine)[0] == said(entry):
+                    continue
+                up = running(log, place)
+                sides = [half(log, place, observer, machine) for observer in up if observer != machine]
+                down = [by.position for state, by, _lost in sides if state == "down" and by is not None]
+                if machine in up and len(down) > 1 and all(state != "up" for state, _by, _lost in sides):
+                    since = since or (entry.effective_ns, min(down))
+                else:
+                    close(entry.effective_ns)
+            elif is_(entry, *LIVES):
+                close(ended(log, place))
+            elif gone(entry) == machine:
+                close(entry.effective_ns)
+        close(max(each[-1].effective_ns for each in log.feeds.values()), last=True)
+    return found

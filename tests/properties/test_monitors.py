@@ -26,7 +26,7 @@ from replay.judging import judge
 GRAVE = ("log", "software")
 ONE_FEED = {name.upper(): each for name, each in vars(naive).items() if name[:1] in "ab" and name[1:].isdigit()}
 ACROSS = {name.upper(): each for name, each in vars(naive_mesh).items() if name[:1] in "ab" and name[1:].isdigit()}
-ALSO_THE_FOLD = {"B5"}
+ALSO_THE_FOLD = {"B5", "B8"}
 """Judged by what the fold says as well, which no sentence here tells."""
 REASONS = ("timeout", "reset", "connection-limit", "left", "not-a-member")
 DENSE = (

@@ -9,6 +9,7 @@ from itertools import combinations, pairwise
 from typing import Any, NamedTuple
 
 import msgspec
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from recorded import keepable, on_disk
@@ -16,10 +17,14 @@ from staged import Mesh
 from told import ns
 
 from ledger import events as ev
+from ledger.dice import Dice
 from ledger.entry import Entry, Observed
 from ledger.errors import NotCovered, Refused
 from ledger.identity import Feed
+from ledger.rehearsal import Step
 from ledger.testing import FAULTS, World, faulty_worlds, histories
+from ledger.world_truth import Fault
+from ledger.worlds import Setup, play
 from projections.cluster import Cluster
 from replay import states
 from replay.answers_why import Why
@@ -35,8 +40,12 @@ SCENE = 3
 
 KINDS = ("path", "one-way", "isolated", "stopped", "crashed", "parted", "renamed", "limit", "left", "planned", "key")
 
-SINGLE = sorted(set(FAULTS) - {"loss", "stall", "one-sided-removal"})
+SINGLE = sorted(set(FAULTS) - {"loss", "one-sided-removal", "clock-step", "skew", "rename"})
 """What goes wrong in a world once and parts a pair. Left out: what parts none, and a removal that follows an isolation."""
+APART_NS = 2 * 10**9
+"""So far apart may be what happens, and what is written of it: clocks differ by half a second, and dials follow a loss within one
+and a half.
+"""
 
 
 class Planted(NamedTuple):
@@ -168,18 +177,63 @@ def test_with_logs_missing_nothing_is_made_up(fault: Planted, share: float, kept
     assert answer.reachable == (None if route == "unknown" else route is not None)
 
 
-@given(faulty_worlds(words=SINGLE), st.integers(0, 2**20))
-def test_in_every_world_with_one_fault_it_is_named(world: World, draw: int) -> None:
-    """Of any link that the fault takes down, in its later half: what was planted, or `unknown` and what is missing."""
+def asked_of(world: World, opened: History, wire: int, share: float) -> list[tuple[Fault, Why]]:
+    """What `why` says of a link that each fault takes down, when so much of the fault is over; not of links that stood. It is
+    held here to what was planted. Clocks differ by up to a second, so no moment is nearer to the beginning.
+    """
     faults = [fault for fault in world.truth.faults if fault.plant and fault.wires]
+    found = []
+    for fault in faults:
+        pair = fault.wires[wire % len(fault.wires)]
+        begun_ns = fault.since_ns + min(10**9, (fault.until_ns - fault.since_ns) // 2)
+        at_ns = begun_ns + int((fault.until_ns - 1 - begun_ns) * share)
+        answer = why(opened, *pair, at_ns)
+        if answer.direct != "up":
+            causes = {
+                other.cause
+                for other in faults
+                if pair in other.wires and other.since_ns - APART_NS <= at_ns < other.until_ns + APART_NS
+            }
+            named = answer.cause in causes
+            assert named or (answer.cause == "unknown" and answer.missing), (fault, pair, at_ns, answer.cause)
+            if named and answer.suspect is not None and fault.kind != "reverse-timeout":  # there the whole zone is silent
+                assert answer.suspect in {name for other in faults for name in other.subjects}, (fault, pair, at_ns)
+            found.append((fault, answer))
+    return found
+
+
+@pytest.mark.parametrize("word", SINGLE)
+@settings(max_examples=4)
+@given(data=st.data())
+def test_in_every_world_with_one_fault_it_is_named(word: str, data: st.DataObject) -> None:
+    """Of any link that the fault takes down, from its beginning to its end: what was planted and nobody but its subject, or
+    `unknown` and what is missing.
+    """
+    world = data.draw(faulty_worlds(words=[word]))
+    share = data.draw(st.floats(0, 1)) ** 2  # more of them early, while little is written
     with on_disk(world.feeds) as opened:
-        for fault in faults:
-            wire = fault.wires[draw % len(fault.wires)]
-            # In the later half of the fault: a wrong name is needed only at the next dial; until then no log can know of it.
-            since_ns = (fault.since_ns + fault.until_ns) // 2
-            answer = why(opened, *wire, since_ns + (fault.until_ns - since_ns) * (draw % 997) // 997)
-            named = answer.cause in {other.cause for other in faults if wire in other.wires}
-            assert named or (answer.cause == "unknown" and answer.missing) or answer.direct == "up", (fault, answer.cause)
+        asked_of(world, opened, data.draw(st.integers(0, 40)), share)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("word", SINGLE)
+def test_of_many_worlds_with_one_fault_most_are_named(word: str) -> None:
+    """In 12 worlds of each kind, six moments each, the law above holds, and nine of ten answers name the cause outright."""
+    answers = []
+    for seed in range(12):
+        dice = Dice(seed)
+        machines, halves = 4 + dice.below(2), dice.below(10)
+        interval_ms, timeout_ms = dice.one_of([(60_000, 15_000), (10_000, 3_000), (600_000, 20_000)])
+        step = Step(halves * interval_ms * 500_000, word, dice.below(8), dice.below(8), dice.below(28))
+        way: ev.Addressing = "address" if word == "reverse-timeout" else "name"
+        setup = Setup(NAMES[:machines], 0, seed, interval_ms=interval_ms, timeout_ms=timeout_ms, addressing=way)
+        world = play(setup, [step])
+        with on_disk(world.feeds) as opened:
+            for _ in range(6):
+                share = (dice.below(1000) / 1000) ** 2
+                answers += [answer.cause for _fault, answer in asked_of(world, opened, dice.below(40), share)]
+    assert len(answers) >= 10, "the fault was hardly there"
+    assert answers.count("unknown") <= len(answers) // 10
 
 
 @settings(max_examples=20)

@@ -90,6 +90,29 @@ def test_of_an_earlier_epoch_is_known_what_was_not_lost(why: str, known: int) ->
         assert belief.own == BRAVO_2
 
 
+def test_a_newer_epoch_that_nobody_admits_is_not_covered(tmp_path: Path) -> None:
+    """Charlie admitted bravo's new key. Without charlie's log the old epoch does not speak for what bravo knew later."""
+    charlie, bravo_2 = keyed("charlie", "ed25519:c"), keyed("bravo", "ed25519:b2", 2)
+    alpha = told(ALPHA, *FOUNDED, (3, ev.MachineJoined("charlie", ledger_key="ed25519:c")))
+    bravo = told(BRAVO, *OPENED, (3, ev.FeedReceived(ALPHA.id, 5)))
+    again = told(bravo_2, (50, ev.FeedOpened(ROOT, "bravo", 2, "ed25519:b2", "new-key")), (51, ev.LinkEstablished("alpha", "2")))
+    admits = told(
+        charlie,
+        (4, ev.FeedOpened(ROOT, "charlie", 1, "ed25519:c")),
+        (49, ev.MachineJoined("bravo", ledger_key="ed25519:b2")),
+    )
+    with on_disk(observed([*alpha, *bravo, *again, *admits])) as whole:
+        assert whole.belief("bravo", ns(55)).view.own == bravo_2
+    with on_disk(observed([*alpha, *bravo, *again])) as rest:
+        assert rest.belief("bravo", ns(49)).view.own == BRAVO
+        for moment in (ns(50), "end", "bravo.2#2"):
+            with pytest.raises(NotCovered, match="epoch 2 had begun by then"):
+                rest.belief("bravo", moment)
+    path = recorded(tmp_path / "rest.ledger", observed([*alpha, *bravo, *again]))
+    found = call("members", "--as-seen-by", "bravo", "-L", str(path), "-q", folder=tmp_path)
+    assert (found.code, "who admitted it" in found.err) == (3, True)
+
+
 def test_what_came_back_after_a_loss_is_held_as_anothers_feed_is() -> None:
     """A restored machine that got its lost entries back from a peer says so, and knows them again."""
     one = told(BRAVO, *OPENED, (3, ev.NoteAdded("x")), (4, ev.NoteAdded("y")))

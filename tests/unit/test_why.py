@@ -41,6 +41,13 @@ def asked(mesh: Mesh, a: str, b: str, at: float, *, until: float = 1800, only: t
         return why(history, a, b, ns(at))
 
 
+def mesh_joined(mesh: Mesh, observer: str, *names: str) -> Mesh:
+    """The mesh, with the observer's own word that the others are members."""
+    for name in names:
+        mesh.say(0, observer, ev.MachineJoined(name, f"{name}.lab.example"))
+    return mesh
+
+
 def kinds(answer: Why) -> list[str]:
     """The chain as `machine kind`, the last first."""
     return [f"{link.pos.partition('#')[0]} {link.kind}" for link in answer.chain]
@@ -105,6 +112,19 @@ def test_the_limit_of_connections_names_its_culprit() -> None:
     assert (answer.cause, answer.suspect, root(answer)) == ("connection-limit", "bravo", "alpha link.lost")
 
 
+@pytest.mark.parametrize("pair", [("alpha", "bravo"), ("bravo", "alpha")])
+def test_a_drop_by_the_limit_begins_where_the_limit_was(pair: tuple[str, str]) -> None:
+    """Bravo opened too many, alpha dropped it, and both wrote so: the root is alpha's word, from whichever end one asks."""
+    mesh = Mesh(*NAMES)
+    mesh.lose(610, "alpha", "bravo", "connection-limit", culprit="bravo")
+    mesh.lose(610.1, "bravo", "alpha", "connection-limit", culprit="bravo")
+    mesh.fail(612, "bravo", "alpha", "connection-limit", culprit="bravo")
+    answer = asked(mesh, *pair, 620)
+    assert (answer.cause, answer.suspect, root(answer)) == ("connection-limit", "bravo", "alpha link.lost")
+    alone = asked(mesh_joined(mesh, "bravo", "alpha"), "bravo", "alpha", 620, only=("bravo",))
+    assert (alone.cause, alone.suspect, root(alone)) == ("connection-limit", "bravo", "bravo link.failed")
+
+
 @pytest.mark.parametrize("reason", sorted(TELLING - {"left", "disconnected"}))
 def test_a_telling_reason_of_a_later_dial_is_the_cause(reason: ev.Reason) -> None:
     """The loss said `reset`; every dial since says what is wrong, and that is why the link is still down."""
@@ -147,7 +167,66 @@ def test_a_look_up_in_reverse_that_timed_out_is_the_root() -> None:
     assert answer.chain[1].says == "reverse 192.0.2.12 timeout"
 
 
+def test_a_dial_refused_for_the_reverse_is_about_who_dialled() -> None:
+    """Alpha dialled and was refused: bravo had looked up alpha's address, not alpha bravo's, which had failed before as well."""
+    mesh = Mesh(*NAMES)
+    mesh.lose(600, "alpha", "bravo", "reset", address="192.0.2.12:22")
+    mesh.lose(600, "bravo", "alpha", "reset", address="192.0.2.11:40022")
+    mesh.say(605, "alpha", ev.NameFailed("192.0.2.12", "reverse", "timeout"))
+    mesh.say(606, "bravo", ev.NameFailed("192.0.2.13", "reverse", "timeout"))
+    mesh.say(607, "bravo", ev.NameFailed("192.0.2.11", "reverse", "timeout"))
+    mesh.fail(610, "alpha", "bravo", "reverse-timeout", address="192.0.2.12:22")
+    answer = asked(mesh, "alpha", "bravo", 1000)
+    assert (answer.cause, answer.suspect, root(answer)) == ("reverse-timeout", "alpha", "bravo name.failed")
+    assert [link.says for link in answer.chain if link.root] == ["reverse 192.0.2.11 timeout"]
+
+
 # Names.
+
+
+def turned_away(reason: ev.Reason, *, culprit: str | None = None) -> Mesh:
+    """Alpha loses bravo and dials it again where it was before; bravo refuses alpha for alpha's own name."""
+    mesh = Mesh(*NAMES)
+    mesh.lose(600, "alpha", "bravo", "reset", address="192.0.2.12:22")
+    mesh.lose(600, "bravo", "alpha", "reset", address="192.0.2.11:40022")
+    mesh.say(605, "alpha", ev.NameResolved("bravo.lab.example", answers=("192.0.2.12",)))
+    given = {} if culprit is None else {"culprit": culprit}
+    mesh.fail(607, "alpha", "bravo", reason, address="192.0.2.12:22", **given)
+    return mesh
+
+
+@pytest.mark.parametrize("pair", [("alpha", "bravo"), ("bravo", "alpha")])
+@pytest.mark.parametrize(
+    ("reason", "outcome"),
+    [("name-points-elsewhere", "mismatch"), ("name-unresolvable", "nxdomain"), ("name-unresolvable", "timeout")],
+)
+def test_who_was_turned_away_for_its_own_name_is_the_suspect(
+    reason: ev.Reason, outcome: ev.Outcome, pair: tuple[str, str]
+) -> None:
+    """Bravo looked up alpha, who dialled, and refused: alpha's name is what is wrong, and bravo's look-up of it the root."""
+    mesh = turned_away(reason)
+    mesh.say(606, "bravo", ev.NameFailed("alpha.lab.example", outcome=outcome, answers=("203.0.113.9",)))
+    answer = asked(mesh, *pair, 1000)
+    assert (answer.cause, answer.suspect, root(answer)) == (reason, "alpha", "bravo name.failed")
+    assert "alpha.lab.example" in (answer.advice or "")
+
+
+@pytest.mark.parametrize("pair", [("alpha", "bravo"), ("bravo", "alpha")])
+def test_an_acceptor_that_wrote_its_refusal_names_the_dialler(pair: tuple[str, str]) -> None:
+    """As a node writes it: bravo's look-up was answered, the host there was another, so it refused alpha, and both say so."""
+    mesh = turned_away("name-points-elsewhere", culprit="alpha")
+    mesh.say(606, "bravo", ev.NameResolved("alpha.lab.example", answers=("203.0.113.9",)))
+    mesh.fail(606.5, "bravo", "alpha", "name-points-elsewhere", culprit="alpha")
+    answer = asked(mesh, *pair, 1000)
+    assert (answer.cause, answer.suspect, root(answer)) == ("name-points-elsewhere", "alpha", "bravo name.resolved")
+
+
+@pytest.mark.parametrize("reason", ["name-points-elsewhere", "name-unresolvable"])
+def test_from_the_dialler_s_log_alone_its_own_name_is_the_suspect(reason: ev.Reason) -> None:
+    """Only alpha's log: bravo was where it had been, its name was answered, and it refused: so alpha's own name is wrong."""
+    mesh = mesh_joined(turned_away(reason), "alpha", "bravo")
+    answer = asked(mesh, "alpha", "bravo", 1000, only=("alpha",))
+    assert (answer.cause, answer.suspect, root(answer)) == (reason, "alpha", "alpha link.failed")
 
 
 def renamed(*, dns: bool = False) -> Mesh:
@@ -288,6 +367,56 @@ def test_without_its_log_it_is_down_by_the_word_of_the_others() -> None:
     mesh.say(0, "bravo", ev.MachineJoined("alpha"))
     answer = asked(mesh, "bravo", "alpha", 1000, only=("bravo", "charlie", "delta"))
     assert (answer.reachable, answer.cause, answer.suspect) == (None, "target-down", "alpha")
+
+
+def stalled(*, back: float = 700) -> Mesh:
+    """Alpha stands still from 600 to `back`: bravo and charlie lose it meanwhile; awake, alpha finds its own pings timed out."""
+    mesh = Mesh(*NAMES)
+    mesh.away("alpha", 600, back)
+    mesh.lose(640, "bravo", "alpha")
+    mesh.lose(650, "charlie", "alpha")
+    mesh.say(back, "alpha", ev.NodeStalled(int(back - 600) * 1000))
+    for place, name in enumerate(("bravo", "charlie", "delta")):
+        mesh.lose(back + place / 10, "alpha", name)
+    mesh.lose(back + 1, "delta", "alpha", "reset")
+    return mesh
+
+
+@pytest.mark.parametrize("pair", [("alpha", "bravo"), ("bravo", "alpha"), ("alpha", "delta"), ("delta", "alpha")])
+@pytest.mark.parametrize("at", [660, 702, 720])
+def test_who_stood_still_accuses_itself_alone(pair: tuple[str, str], at: float) -> None:
+    """Whoever lost whom, and whenever one asks: alpha stood still by its own word, and nobody else is suspected."""
+    answer = asked(stalled(), *pair, at)
+    if answer.direct == "up":
+        assert at == 660
+        assert "delta" in pair, "delta had not missed it yet"
+        return
+    assert (answer.cause, answer.suspect, root(answer)) == ("target-down", "alpha", "alpha node.stalled")
+    assert any(link.says == "alpha stood still for 100.0 s" for link in answer.chain)
+
+
+def test_what_it_lost_standing_still_accuses_nobody() -> None:
+    """Alpha stood still, and says that it lost bravo and charlie; delta's path to bravo breaks: bravo is not down for that."""
+    mesh = Mesh("alpha", "bravo", "delta")
+    mesh.away("alpha", 600, 700)
+    mesh.say(700, "alpha", ev.NodeStalled(100_000))
+    mesh.lose(700, "alpha", "bravo")
+    mesh.lose(690, "delta", "bravo")
+    mesh.away("bravo", 710)
+    answer = asked(mesh, "delta", "bravo", 720)
+    assert (answer.cause, answer.suspect) == ("timeout", None)
+
+
+def test_a_feed_that_ends_before_the_loss_is_no_witness() -> None:
+    """Two machines; bravo's log ends just before alpha loses it, and still covers the moment: nothing shows that it ran."""
+    mesh = Mesh("alpha", "bravo")
+    mesh.away("bravo", 600)
+    mesh.lose(640, "alpha", "bravo")
+    answer = asked(mesh, "alpha", "bravo", 700)
+    assert (answer.cause, answer.coverage["bravo"] is not None) == ("unknown", True)
+    assert [(gap.machine, gap.since, gap.what) for gap in answer.missing] == [
+        ("bravo", instant(570), "bravo's feed ends before the loss")
+    ]
 
 
 def parted() -> Mesh:
