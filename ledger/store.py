@@ -126,9 +126,8 @@ class Ledger:
         if self._held is not None:
             return self._held[:]
         with self._said():
-            found = self._connection.execute(
-                "select id, fid, machine, epoch, incarnation, ledger_key, sum from feed order by machine, epoch, fid"
-            ).fetchall()
+            rows_of = "select id, fid, machine, epoch, incarnation, ledger_key, sum from feed order by machine, epoch, fid"
+            found = self._connection.execute(rows_of).fetchall()
             # In one statement: beside a live writer, two would speak of two moments.
             counts = "select (select count(*) from feed), (select count(*) from head)"
             feeds, heads = self._connection.execute(counts).fetchone()
@@ -137,11 +136,8 @@ class Ledger:
         incarnation = self.incarnation if found else None
         result = []
         for row, fid, machine, epoch, named, key, stored in found:
-            if (
-                rows.row_sum(row, fid, machine, epoch, named, key) != stored
-                or feed_id(named, machine, epoch, key) != fid
-                or named != incarnation
-            ):
+            written = rows.row_sum(row, fid, machine, epoch, named, key) == stored
+            if not written or feed_id(named, machine, epoch, key) != fid or named != incarnation:
                 raise Damaged("the feed's row is not what was written", position=str(machine))
             feed = Feed(machine, epoch, fid, named, key)
             if fid not in self._readers:

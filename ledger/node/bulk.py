@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from ledger.node.signals import Give, Take
+from ledger.node.signals import Give, Heard, Observation, Take
+from ledger.node.wire import Ping, Pong
 
 WAITING_MAX: Final = 8
 """Runs that wait of one channel; above, nothing is taken from it until half of them are done."""
@@ -68,3 +69,8 @@ class Bulk:
             return False
         self._held.discard(channel)
         return True
+
+
+def at_once(seen: Observation) -> bool:
+    """Whether it need not wait for the runs that came before it: pings and their answers, which do not speak of them."""
+    return isinstance(seen, Heard) and isinstance(seen.message, Ping | Pong)

@@ -23,7 +23,7 @@ from ledger.identity import Feed
 from ledger.node import confirming, control, wire
 from ledger.node import signals as sig
 from ledger.node.booting import boot, own_feed
-from ledger.node.bulk import Bulk
+from ledger.node.bulk import Bulk, at_once
 from ledger.node.config import Config, NodeDir
 from ledger.node.craft import OwnCraft
 from ledger.node.desk import Desk
@@ -217,7 +217,7 @@ class Daemon:
         while self._queue and count < TURN_MAX:
             now, seen = self._queue.popleft()
             channel = getattr(seen, "channel", 0)
-            if channel in self._bulk and not _at_once(seen):
+            if channel in self._bulk and not at_once(seen):
                 self._finish(channel)
             self.mesh.observe(max(now, self.mesh.core.now, key=lambda each: each.mono_ns), seen)
             count += 1
@@ -396,8 +396,3 @@ class Daemon:
             self.folder.adopt(action.role, action.key)
         except LedgerError as error:
             self.log({"event": "key-not-in-place", "role": action.role, "error": error.message})
-
-
-def _at_once(seen: sig.Observation) -> bool:
-    """Whether it need not wait for the runs that came before it: pings and their answers, which do not speak of them."""
-    return isinstance(seen, sig.Heard) and isinstance(seen.message, wire.Ping | wire.Pong)
