@@ -126,7 +126,7 @@ class Story:
 
 def told(story: Story) -> None:
     """What happens."""
-    story.call("init", "init", "lab", "--transport", "ccs", "--interval", "500ms", *story.own("alpha"), at="alpha")
+    story.call("init", "init", "lab", "--transport", "ccs", "--interval", "500ms", "--timeout", "500ms", "--lost-after", "3", *story.own("alpha"), at="alpha")
     story.start("alpha")
     story.until(lambda: story.call("alone", "status", at="alpha") and story.codes["alone"] == 0)
     for name in ("bravo", "charlie"):
