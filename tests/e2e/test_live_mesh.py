@@ -126,7 +126,7 @@ class Story:
 
 def told(story: Story) -> None:
     """What happens."""
-    pace = ["--interval", "500ms", "--timeout", "500ms", "--lost-after", "3"]  # a busy machine is not to be taken for a silent one
+    pace = ["--interval", "500ms", "--timeout", "500ms", "--lost-after", "3"]  # a busy machine is not a silent one
     story.call("init", "init", "lab", "--transport", "ccs", *pace, *story.own("alpha"), at="alpha")
     story.start("alpha")
     story.until(lambda: story.call("alone", "status", at="alpha") and story.codes["alone"] == 0)
