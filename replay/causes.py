@@ -61,7 +61,7 @@ def _absent(case: Case) -> Finding | None:
                 ((feed, act.index), act)
                 for feed, state in case.cluster.states.items()
                 for act in state.acts
-                if isinstance(act, Removal) and act.machine == name
+                if isinstance(act, Removal) and act.machine in {case.a, case.b}  # one may have ended the other's word
             ]
             root = next((place for place, _act in acts if place[0].at(place[1]) == member.since), None)
             others = [place for place, _act in acts if place != root]
