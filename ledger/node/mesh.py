@@ -76,6 +76,7 @@ class Mesh:
     def observe(self, now: sig.Now, seen: sig.Observation) -> None:
         """Take in one observation."""
         core = self.core
+        took = core.state != "checking" and core.writable
         clockwatch.look(core, now)
         core.due()
         match seen:
@@ -102,6 +103,8 @@ class Mesh:
             case sig.Medium():
                 core.writable = seen.writable
         confirming.resolve(core)
+        if not took and core.state != "checking" and core.writable:
+            replicating.want_all(core)
 
     def take_events(self) -> list[Observed]:
         """What happened, in order, to be stored before any action is done."""
@@ -145,6 +148,7 @@ class Mesh:
         core.held[core.feed.id] = before
         core.view.begin(feed)
         core.feed, core.last, core.state = feed, 0, "running"
+        replicating.want_all(core)
 
     def redeemed(self, channel: int, why_not: str | None) -> None:
         """A code was checked, and if it was good is used now."""
