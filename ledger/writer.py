@@ -132,7 +132,8 @@ class FeedWriter:
         self._insert_controls(written + 1, batch)
         for record, pings in records:
             self._insert_record(record, pings)
-        self.tail = tail[start:]
+        fresh = max(start, len(self.tail))
+        self.tail = [*tail[start:fresh], *map(_as_stored, tail[fresh:])]
         if records and stood:
             self._cover(written)
         begin = max(written, self.head.sealed) + 1
@@ -299,6 +300,13 @@ class FeedWriter:
         self.head = msgspec.structs.replace(self.head, last=last)
         columns = (self.row, *msgspec.structs.astuple(self.head))
         self._run("insert or replace into head values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*columns, rows.row_sum(*columns)))
+
+
+def _as_stored(entry: Observed) -> Observed:
+    """An entry as it is read again: a failed ping, whose reason is left out of its bytes if it is the very
+    object that stands there by default, but not if it is an equal one.
+    """
+    return rows.decode_open(rows.encode_open([entry]))[0] if type(entry.event) is PingFailed else entry
 
 
 def _span(record: codec.Record, pings: Pings, before: int | None) -> tuple[int, int, int]:

@@ -168,6 +168,11 @@ def settle(core: Core, channel: Channel) -> None:
     heard = channel.hello
     if heard is None or core.member(channel.machine) is None:
         return
+    own = core.snapshot.membership.machines.get(core.me)
+    if own is not None and not own.member:  # a leave is final, also in the moment before the end
+        because = linking.place_of(core, own.since)
+        refuse(core, channel, "left" if own.cause == "left" else "not-a-member", f"{core.me} {own.cause}", because=because)
+        return
     peer = linking.peer_of(core, channel.machine)
     old = peer.channel
     if old is not None and old.hello is not None:

@@ -136,6 +136,10 @@ def greeted(core: Core, channel: Channel, heard: Hello) -> bool:
     if peer.channel is not None:
         core.drop(channel)
         return False
+    if core.member(core.me) is None:  # it has left while it dialled
+        core.drop(channel)
+        linking.cease(core, peer)
+        return False
     peer.dialling = 0
     linking.establish(core, channel, heard)
     return True

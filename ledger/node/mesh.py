@@ -83,6 +83,7 @@ class Mesh:
         answer that lay there while this machine was busy was not late.
         """
         core = self.core
+        took = core.state != "checking" and core.writable
         self.look(now)
         match seen:
             case sig.Tick():
@@ -112,6 +113,8 @@ class Mesh:
             case sig.Medium():
                 core.writable = seen.writable
         confirming.resolve(core)
+        if not took and core.state != "checking" and core.writable:
+            replicating.want_all(core)
 
     def take_events(self) -> list[Observed]:
         """What happened, in order, to be stored before any action is done."""
@@ -156,6 +159,7 @@ class Mesh:
         core.held[core.feed.id] = before
         core.view.begin(feed)
         core.feed, core.last, core.state = feed, 0, "running"
+        replicating.want_all(core)
 
     def redeemed(self, channel: int, why_not: str | None) -> None:
         """A code was checked, and if it was good is used now."""

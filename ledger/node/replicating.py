@@ -104,6 +104,12 @@ def want(core: Core, feed_id: str) -> None:
         ask(core, channel, channel.have[feed_id][0], held)
 
 
+def want_all(core: Core) -> None:
+    """From now on runs are taken: ask for all that was said to be there while they were not."""
+    for feed_id in {feed_id: None for peer in core.peers.values() if peer.channel is not None for feed_id in peer.channel.have}:
+        want(core, feed_id)
+
+
 def ask(core: Core, channel: Channel, feed: Named, after: Held) -> None:
     """Ask one for a run; if it does not come in time, ask another."""
     feed_id = core.feed_of(feed).id

@@ -21,6 +21,7 @@ from ledger.entry import Observed, Opaque
 from ledger.errors import Conflict, EventRefused
 from ledger.events import ClockStepped, MachineJoined, NodeStarted, NoteAdded
 from ledger.instants import effective_instants, may_disown
+from ledger.node.words import digest
 from ledger.store import Ledger
 
 FEEDS = (feed_of("alpha"), feed_of("alpha", 2, keyed=True), feed_of("bravo", keyed=True))
@@ -247,7 +248,9 @@ class StoreMachine(RuleBasedStateMachine):
         """What the writer has in memory of a feed, which its readers are given, is what the rows say."""
         for feed in self.model.feeds and FEEDS:
             reader = self.ledger.reader(feed)
-            assert reader.open_stored() == reader.open_rows()
+            remembered, read = reader.open_stored(), reader.open_rows()
+            assert remembered == read
+            assert digest(remembered[1]).digest() == digest(read[1]).digest()
 
 
 def os_error():

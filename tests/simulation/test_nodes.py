@@ -54,7 +54,7 @@ def folder() -> Iterator[Path]:
 
 
 class Watched:
-    """A node's fold of its record, which remembers what it said of the table after each own entry."""
+    """A node's fold of its record, which remembers what it said of the table after some own entries."""
 
     def __init__(self, belief: Belief, feed: Feed, said: dict[tuple[str, str], dict], every: int) -> None:
         self._belief, self._own, self._said, self._every = belief, feed, said, every
@@ -62,7 +62,7 @@ class Watched:
 
     def apply(self, entry) -> None:
         self._belief.apply(entry)
-        if entry.observer == self._own.machine and (not entry.kind.startswith("ping.") or entry.index % self._every == 0):
+        if entry.observer == self._own.machine and (entry.kind.startswith("machine.") or entry.index % self._every == 0):
             self._said[entry.observer, entry.position] = states.at(self._belief.at(entry.at_ns), entry.observer)
 
 
@@ -112,7 +112,7 @@ def judge(run: NodesRun, said: dict[tuple[str, str], dict], compared_min: int) -
             for (_, position), table in ((at, table) for at, table in said.items() if at[0] == name):
                 assert states.at(history.belief(name, position), name) == table, position
                 compared += 1
-    assert compared > compared_min
+    assert compared >= compared_min
 
 
 def test_real_nodes_heal_and_their_ledgers_hold(folder):
@@ -120,19 +120,19 @@ def test_real_nodes_heal_and_their_ledgers_hold(folder):
     the table that each node had in memory at a position is what replay says it was (`--as-seen-by`).
     """
     said: dict[tuple[str, str], dict] = {}
-    run = simulate_nodes(1, folder, views=watching(said, 40), machines=3, seconds=600, faults=PLANNED[:6])
+    run = simulate_nodes(1, folder, views=watching(said, 9), machines=3, seconds=600, faults=PLANNED[:6])
     assert set(run.coverage) == {fault.word for fault in PLANNED[:6]}
-    judge(run, said, 100)
+    judge(run, said, 30)
 
 
 def test_real_nodes_come_back_from_restarts(folder):
     """A kill, an orderly stop, a reset and a silent name server: what was on the disk is taken up, and the mesh stands again."""
     said: dict[tuple[str, str], dict] = {}
     faults = [fault for fault in PLANNED if fault.word in {"restart", "reset", "dns-timeout", "stop"}]
-    run = simulate_nodes(2, folder, views=watching(said, 40), machines=3, seconds=600, faults=faults)
+    run = simulate_nodes(2, folder, views=watching(said, 9), machines=3, seconds=600, faults=faults)
     started = kinds_of(run)["node.started"]
     assert started == 5
-    judge(run, said, 50)
+    judge(run, said, 20)
 
 
 def test_one_seed_is_one_log_of_real_nodes(folder):
@@ -173,7 +173,7 @@ def test_a_fault_among_real_nodes_is_felt_recorded_and_heals(word, folder):
     without = simulate_nodes(8, folder / "none", views=view, machines=3, seconds=1200, faults=0)
     if word in EVIDENCE:
         assert kinds_of(run)[EVIDENCE[word]] > kinds_of(without)[EVIDENCE[word]]
-    judge(run, said, 50)
+    judge(run, said, 20)
 
 
 @pytest.mark.long
@@ -183,7 +183,7 @@ def test_a_day_of_five_real_nodes(folder):
     said: dict[tuple[str, str], dict] = {}
     run = simulate_nodes(9, folder, views=watching(said, 1000), machines=5, seconds=86_400, faults=2 * len(NODE_FAULTS))
     assert set(run.coverage) == set(NODE_FAULTS)
-    judge(run, said, 100)
+    judge(run, said, 30)
 
 
 @pytest.mark.long
