@@ -33,7 +33,7 @@ class Told:
     """A mesh that has lived, and its ledgers. `then`: what is done to it after its faults and the quiet that follows them."""
 
     def __init__(
-        self, folder: Path, faults: list[Fault], machines: int = 3, seconds: int = 900, address: bool = False,
+        self, folder: Path, faults: list[Fault], *, machines: int = 3, seconds: int = 900, address: bool = False,
         then: Callable[[Run], None] = lambda _run: None,
     ) -> None:  # fmt: skip
         self.run: Run = simulate(7, views=remembered, machines=machines, seconds=seconds, faults=faults, address=address)
@@ -398,8 +398,8 @@ def test_one_transport_until_all_have_left(told):
 
 
 def test_the_last_machine_takes_the_cluster_along(told):
-    """S28: removed and left one by one, the cluster lives as long as one is in; the last has to say twice that it leaves, and with
-    it the cluster ends, in the record too.
+    """S28: removed and left one by one, the cluster lives as long as one is in; the last has to say twice that it leaves, and
+    with it the cluster ends, in the record too.
     """
     one = 0.0
 

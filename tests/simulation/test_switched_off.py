@@ -102,9 +102,10 @@ def test_the_table_that_people_read_is_this_one() -> None:
     lines = ["| sentences | what is switched off | in | the story that fails |", "| --- | --- | --- | --- |"]
     for _number, _place, story, mutant in rows:
         file = Path(story.__code__.co_filename).relative_to(README.parent)
-        said = story.__name__.removeprefix("test_")
+        where = "" if file.name == "test_seed.py" else f"`{file}` "
+        said = f"{where}{story.__name__.removeprefix('test_')}"
         sentences = mutant.invariant.replace(" ", ", ")
-        lines.append(f"| {sentences} | {mutant.what} | `{mutant.place}` | {'' if 'test_seed' in file.name else f'`{file}` '}{said} |")
+        lines.append(f"| {sentences} | {mutant.what} | `{mutant.place}` | {said} |")
     table = "\n".join(lines)
     text = README.read_text(encoding="utf-8")
     stands = re.search(r"^## Switched off\n.*?(^\|.*?)\n\n", text, re.MULTILINE | re.DOTALL)
