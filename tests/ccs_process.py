@@ -1,12 +1,14 @@
 """A node's listener in a process of its own: `python ccs_process.py HOSTKEY MEMBERKEY.pub…` says its port, then echoes.
 
-What it counted is said when its standard input ends.
+What it counted is said when its standard input ends. With `--off EDIT` (JSON, of `mutants`) it runs with that edit of the code.
 """
 
 import asyncio
+import contextlib
 import json
 import sys
 
+from mutants import Mutant, edited
 from wires import LOOPBACK, Heard
 
 from ledger.node import ccs
@@ -31,4 +33,7 @@ async def serve(host_key, members, limits=None):
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], set(sys.argv[2:])))
+    arguments = sys.argv[1:]
+    off = Mutant(*json.loads(arguments.pop())) if "--off" in arguments else None
+    with edited(off) if off is not None else contextlib.nullcontext():
+        asyncio.run(serve(arguments[0], set(arguments[1:])))

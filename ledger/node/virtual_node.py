@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from ledger.entry import Entry, Observed
-from ledger.events import FeedReceived, Reason
+from ledger.events import FeedReceived, NodeStarted, Reason
 from ledger.identity import Feed
 from ledger.node import confirming, wire
 from ledger.node import signals as sig
@@ -121,6 +121,7 @@ class VirtualNode:
         self.hostname = f"{name}.lab.example"
         self.address = f"10.0.0.{place + 1}"
         self.offset_ns = 0
+        self.software = "virtual 1"
         self.boots = 0
         self.disk: Disk = {}
         self.by_id: dict[str, Feed] = {}
@@ -170,12 +171,17 @@ class VirtualNode:
         self.feed = feeds[-1]
         held = {feed: (Held(0, len(log)), len(log)) for feed, log in self.disk.items()}
         self.mesh = Mesh(
-            self.feed, self.view, Craft(self), self.world.dice.fork(), self.now, boot=self.boots, software="virtual 1", port=22,
-            last=len(self.disk[self.feed]), held=held,
+            self.feed, self.view, Craft(self), self.world.dice.fork(), self.now, boot=self.boots, software=self.software, port=22,
+            last=len(self.disk[self.feed]), held=held, before=self._before(),
         )  # fmt: skip
         self._batch = []
         self.mesh.start()
         self.settle()
+
+    def _before(self) -> str | None:
+        """The software that ran here last, by the disk."""
+        own = (item.event for item in reversed(self.journal) if isinstance(item, Entry) and item.feed.machine == self.name)
+        return next((event.software for event in own if isinstance(event, NodeStarted)), None)
 
     def crash(self) -> None:
         """Power is gone."""

@@ -25,15 +25,16 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}",
 
 
 class Listening:
-    """The listener's process, and an `ssh` that is a member."""
+    """The listener's process, and an `ssh` that is a member. `off`: an edit of the code that the process runs with."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, off=None):
         self.folder = folder
         host, member = key(), key()
         for name, private in (("host", host), ("member", member)):
             (folder / name).write_bytes(private.export_private_key("openssh"))
             (folder / name).chmod(0o600)
         command = [sys.executable, TESTS / "ccs_process.py", folder / "host", key_text(member)]
+        command += ["--off", json.dumps(off)] if off is not None else []
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT, text=True)
         self.port = int(self.process.stdout.readline())
         (folder / "known").write_text(f"[{LOOPBACK}]:{self.port} {key_text(host)}\n")
@@ -56,13 +57,22 @@ class Listening:
         return json.loads(out)
 
 
+@contextlib.contextmanager
+def listening(folder, off=None):
+    """A listener until the block ends."""
+    made = Listening(folder, off)
+    try:
+        yield made
+    finally:
+        if made.process.poll() is None:
+            made.process.communicate("", timeout=20)
+
+
 @pytest.fixture
 def node(tmp_path):
     """A listener for one test."""
-    made = Listening(tmp_path)
-    yield made
-    if made.process.poll() is None:
-        made.process.communicate("", timeout=20)
+    with listening(tmp_path) as made:
+        yield made
 
 
 @contextlib.contextmanager

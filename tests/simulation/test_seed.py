@@ -12,11 +12,16 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from ledger.node import signals as sig
+from ledger.node import wire
 from ledger.node.simulation import Fault, Run, simulate
+from ledger.node.virtual_node import VirtualNode
 from projections import health
 from projections.cluster import Cluster
+from replay.findings import findings
 from replay.history import History
 from replay.living import remembered
 
@@ -25,10 +30,14 @@ MINUTE_S = 60
 
 
 class Told:
-    """A mesh that has lived, and its ledgers."""
+    """A mesh that has lived, and its ledgers. `then`: what is done to it after its faults and the quiet that follows them."""
 
-    def __init__(self, folder: Path, faults: list[Fault], machines: int = 3, seconds: int = 900, address: bool = False) -> None:
+    def __init__(
+        self, folder: Path, faults: list[Fault], *, machines: int = 3, seconds: int = 900, address: bool = False,
+        then: Callable[[Run], None] = lambda _run: None,
+    ) -> None:  # fmt: skip
         self.run: Run = simulate(7, views=remembered, machines=machines, seconds=seconds, faults=faults, address=address)
+        then(self.run)
         folder.mkdir(exist_ok=True)
         self.run.save(str(folder))
         self.history = History.open(folder)
@@ -66,6 +75,12 @@ def telling(folder: Path) -> Iterator[Callable[..., Told]]:
     finally:
         for each in made:
             each.history.close()
+
+
+def let(run: Run, seconds: float) -> float:
+    """Let so much time pass: the second at which it is over."""
+    run.world.run(run.world.now_ns + int(seconds * 10**9))
+    return run.world.now_ns / 10**9
 
 
 @pytest.fixture
@@ -247,3 +262,166 @@ def test_a_one_way_cut_is_asymmetric(told):
     assert (between.link(one, other).state, between.link(other, one).state) == ("down", "up")
     assert made.at(290).pair("alpha", "bravo") == "up"
     assert made.at(1500).pair("alpha", "bravo") == "up"
+
+
+def test_an_upgrade_before_dns_knows_the_new_name_cuts_off(told):
+    """S21, S22: a forced new name costs nothing until the upgrade, and then the machine; that is a finding, which cites the
+    rename, a look-up in vain and the upgrade. One that others have found in DNS before its upgrade loses nothing.
+    """
+    renamed = upgraded = 0.0
+
+    def then(run):
+        nonlocal renamed, upgraded
+        bravo, charlie = run.nodes["bravo"], run.nodes["charlie"]
+        run.world.table["b2.lab.example"] = ("answered", (bravo.address,))
+        run.command(bravo, "sethostname", "bravo", hostname="b2.lab.example")
+        let(run, 5)
+        run.world.hang_up(bravo)  # so that others look its name up
+        let(run, 60)
+        run.command(charlie, "sethostname", "charlie", hostname="c2.lab.example", force=True)
+        renamed = let(run, 60)
+        for node in (charlie, bravo):
+            node.crash()
+            node.software = "virtual 2"
+            let(run, 1)
+            node.start()
+            upgraded = let(run, 120)
+
+    made = told(seconds=60, then=then)
+    before, after = made.at(renamed - 1), made.at(upgraded).machines
+    assert before.machines["charlie"].hostname == "c2.lab.example"
+    assert Counter(before.pairs.values()) == {"up": 3}
+    assert (after["charlie"].communicating, after["charlie"].cause) == (False, "name-unresolvable")
+    assert after["bravo"].communicating is True
+    assert [(who, event.old, event.new) for _at, who, event in made.events("version.changed")] == [
+        ("charlie", "virtual 1", "virtual 2"),
+        ("bravo", "virtual 1", "virtual 2"),
+    ]
+    breaches = [found for found in findings(made.history) if found.rule == "name-before-upgrade"]
+    assert [found.subjects for found in breaches] == [("charlie",)]
+    shown = {entry.position: entry.kind for feed in made.history.feeds for entry in made.history.entries(feed)}
+    assert [shown[position] for position in breaches[0].positions] == ["hostname.changed", "name.failed", "version.changed"]
+
+
+def test_a_host_name_that_does_not_lead_here_is_refused(told):
+    """S22: DNS first: a name that nobody has, or that leads to another machine, is refused and changes nothing; once DNS leads it
+    here it is taken.
+    """
+
+    def then(run):
+        alpha, charlie, table = run.nodes["alpha"], run.nodes["charlie"], run.world.table
+        for answer in (("nxdomain", ()), ("answered", (alpha.address,)), ("answered", (charlie.address,))):
+            table["c2.lab.example"] = answer
+            run.command(charlie, "sethostname", "charlie", hostname="c2.lab.example")
+            let(run, 30)
+
+    made = told(seconds=60, then=then)
+    nobody, another, here = (body for _request, body in made.run.nodes["charlie"].told)
+    assert [body["ok"] for body in (nobody, another, here)] == [False, False, True]
+    assert "nxdomain" in nobody["error"]
+    assert "another key answers" in another["error"]
+    assert [(who, event.old, event.new, event.forced) for _at, who, event in made.events("hostname.changed")] == [
+        ("charlie", "charlie.lab.example", "c2.lab.example", False)
+    ]
+
+
+def test_a_member_with_the_other_transport_gets_no_link(told):
+    """S25: while charlie speaks the other transport every dial from it and to it is refused for that, and each pair is a finding;
+    the others stay linked, and once it speaks the cluster's again all is well.
+    """
+    mixed = 0.0
+
+    def then(run):
+        nonlocal mixed
+        plain = run.world.send
+
+        def otherwise(node: VirtualNode, number: int, message: wire.Message) -> None:
+            cable, _side = run.world.cables.get((node.name, number), (None, 0))
+            if isinstance(message, wire.Hello) and cable is not None and "charlie" in {end.name for end in cable.ends}:
+                message = msgspec.structs.replace(message, transport="ccs")
+            plain(node, number, message)
+
+        run.world.send = otherwise
+        run.world.hang_up(run.nodes["charlie"])
+        mixed = let(run, 120)
+        run.world.send = plain
+        let(run, 900)
+
+    made = told(seconds=60, then=then)
+    cluster = made.at(mixed)
+    assert cluster.pairs == {("alpha", "bravo"): "up", ("alpha", "charlie"): "down", ("bravo", "charlie"): "down"}
+    assert {event.reason for at, _who, event in made.events("link.failed") if 60 < at <= mixed} == {"transport-mismatch"}
+    assert cluster.members == ["alpha", "bravo", "charlie"]
+    breaches = [found for found in findings(made.history) if found.rule == "one-transport"]
+    assert sorted(found.subjects for found in breaches) == [("alpha", "charlie"), ("bravo", "charlie")]
+    assert Counter(made.at(mixed + 900).pairs.values()) == {"up": 3}
+
+
+def test_one_transport_until_all_have_left(told):
+    """S27: even of the last machine nobody gets in who comes with the other transport: remove all and start again. The same
+    newcomer is let in with the cluster's own.
+    """
+
+    def then(run):
+        alpha = run.nodes["alpha"]
+        plain = alpha.do
+
+        def do(action: sig.Action) -> None:
+            """What the daemon does of a good code: it is used."""
+            if isinstance(action, sig.Redeem):
+                alpha.mesh.redeemed(action.channel, None)
+            else:
+                plain(action)
+
+        alpha.do = do
+        for name in ("bravo", "charlie"):
+            run.command(run.nodes[name], "leave", name)
+            let(run, 60)
+        for transport in ("ccs", "ssh"):
+            ask = wire.JoinAsk(
+                invite="code", proof=bytes(32), incarnation=alpha.feed.incarnation, machine="delta",
+                hostname="delta.lab.example", port=22, account=None, host_key="h", dial_key="d", ledger_key="l",
+                addressing="name", transport=transport,
+            )  # fmt: skip
+            number = alpha.accept()
+            alpha.observe(sig.Opened(number, "d", "203.0.113.9"))
+            alpha.observe(sig.Heard(number, ask))
+            let(run, 20)
+
+    made = told(seconds=60, then=then)
+    (refused, who, event), *more = made.events("join.refused")
+    assert (who, event.who, event.reason, more) == ("alpha", "delta", "transport-mismatch", [])
+    assert "remove all machines and start again" in event.detail
+    assert made.at(refused).members == ["alpha"]
+    assert made.at(refused + 10).members == ["alpha"]
+    assert made.at(refused + 30).members == ["alpha", "delta"]
+
+
+def test_the_last_machine_takes_the_cluster_along(told):
+    """S28: removed and left one by one, the cluster lives as long as one is in; the last has to say twice that it leaves, and
+    with it the cluster ends, in the record too.
+    """
+    one = 0.0
+
+    def then(run):
+        nonlocal one
+        alpha = run.nodes["alpha"]
+        run.command(alpha, "remove", "charlie")
+        let(run, 60)
+        run.command(run.nodes["bravo"], "leave", "bravo")
+        let(run, 60)
+        run.command(alpha, "leave", "alpha")
+        one = let(run, 60)
+        let(run, 1)
+        run.command(alpha, "leave", "alpha", dissolve=True)
+        let(run, 60)
+
+    made = told(seconds=60, then=then)
+    nodes = made.run.nodes
+    assert [(body["ok"], body.get("exit")) for _request, body in nodes["alpha"].told] == [(True, None), (False, 2), (True, None)]
+    last, end = made.at(one), made.history.at("end")
+    assert (last.members, last.dissolved) == (["alpha"], False)
+    assert (end.members, end.dissolved) == ([], True)
+    assert {name: view.cause for name, view in end.machines.items()} == {"alpha": "left", "bravo": "left", "charlie": "removed"}
+    assert [(who, event.name) for _at, who, event in made.events("cluster.dissolved")] == [("alpha", "lab")]
+    assert [name for name, node in nodes.items() if node.mesh is not None] == []
