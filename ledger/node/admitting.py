@@ -88,10 +88,10 @@ def stored(core: Core, entry: Entry) -> None:
 
 
 def refuse(core: Core, channel: Channel, reason: Reason, detail: str) -> None:
-    """Not let in; recorded, at most a few times an interval from one address."""
+    """Not let in; recorded, each thing at most once a second."""
     core.send(channel, JoinRefused(reason, detail[:1000]))
     channel.stage = "ending"
-    key = ("join-refused", channel.address, channel.machine)
+    key = ("join-refused", channel.address, channel.machine, detail)
     if core.memo.get(key, -1) <= core.now.mono_ns:
         core.memo[key] = core.now.mono_ns + SECOND
         core.tell(Refused(channel.machine, channel.address, reason, detail[:1000]))
