@@ -25,9 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"PYTHONHASHSEED": "0"}
 SLOW_EVENTS = 300_000
 NAIVE_EVENTS = 6_000
+EVERY_EVENTS = 4_000
 RIGHT = ("world.py", "workload.py", "digest.py", "tasks.py")
 """The rooms that decide what is right; their text names the cache of it."""
-MEASURES = ("append", "bytes", "replay", "order", "at", "why", "verify", "invariants", "memory", "commands", "worlds")
+MEASURES = ("append", "bytes", "replay", "order", "at", "why", "verify", "invariants", "bisect", "memory", "commands", "worlds")
 
 
 class Scale(NamedTuple):
@@ -350,6 +351,27 @@ class Run:
             if ours and naive:
                 ratio = naive / ours if less else ours / naive
                 self.lines.append(Line(measure, ours, naive, "the naive check", ratio, unit, "", note))
+
+    def bisect(self) -> None:
+        """All stretches of `full-mesh`: asked where it may have changed, over much, and at every entry, over the beginning: there
+        both must find the same.
+        """
+
+        def ask(events: int, *, every: bool) -> dict[str, Any]:
+            folder, told = self.store("ours", events=min(self.scale.events, events))
+            self.say(f"bisect full-mesh, {'at every entry' if every else 'at its turns'}, {told['events']:,} events")
+            return {"events": told["events"], **self.task("bisect", who="ours", folder=folder, every=every)}
+
+        try:
+            every, there = ask(EVERY_EVENTS, every=True), ask(EVERY_EVENTS, every=False)
+            self.check("ours", there["answer"], every["answer"])
+            ours = [ask(self.scale.slow, every=False) for _ in range(self.scale.repeats)]
+        except Absent as why:
+            self.absent["meshledger, bisect"] = str(why)
+            return
+        rate, plain = (statistics.median(one["events"] / one["seconds"] for one in some) for some in (ours, [every]))
+        note = f"at every entry: {every['events']:,} events; {ours[0]['stretches']} stretches"
+        self.lines.append(Line("bisect full-mesh", rate, plain, "meshledger, at every entry", rate / plain, "events/s", "", note))
 
     def commands(self) -> None:
         """Whole processes: start-up and modules beside a bare interpreter; export, import and merge in events a second."""

@@ -233,6 +233,20 @@ def invariants(who: str, folder: str, *, plain: bool) -> dict[str, Any]:
     return {"seconds": took, "mib": over, "answer": dict(sorted(answer.items()))}
 
 
+def bisect(who: str, folder: str, *, every: bool) -> dict[str, Any]:
+    """Seconds to all stretches of `full-mesh` over the whole log; `every`: asked at each entry, as what reads pings must be."""
+    from msgspec.structs import replace
+
+    from projections.conditions import CONDITIONS
+    from replay.intervals import intervals
+
+    history = opened(who, folder).history  # type: ignore[attr-defined]  only ours is asked
+    began = time.perf_counter()
+    found = intervals(history, replace(CONDITIONS["full-mesh"], pings=every))
+    took = time.perf_counter() - began
+    return {"seconds": took, "answer": hashlib.sha256(repr(found).encode()).hexdigest(), "stretches": len(found)}
+
+
 def worlds(count: int) -> dict[str, Any]:
     """Seconds to play so many worlds of five machines and thirty minutes, and how many entries their observers recorded."""
     from ledger.worlds import world
@@ -242,7 +256,7 @@ def worlds(count: int) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - began, "entries": entries}
 
 
-TASKS = {task.__name__: task for task in (reference, build, append, replay, order, at, why, verify, invariants, worlds)}
+TASKS = {task.__name__: task for task in (reference, build, append, replay, order, at, why, verify, invariants, bisect, worlds)}
 
 
 def living(task: str) -> Callable[..., dict[str, Any]]:
