@@ -108,6 +108,9 @@ class Schedule(RuleBasedStateMachine):
         for _ in range(70):  # who was disconnected is reconnected once everybody has heard of it
             if not any(node.mesh is not None and node.mesh.core.snapshot.planned for node in self.run.nodes.values()):
                 break
+            for name, node in self.run.nodes.items():
+                if node.mesh is not None and name in node.mesh.core.snapshot.planned:
+                    self.run.command(node, "reconnect", name)
             self._pass(60)
         self._pass(60 * QUIET_INTERVALS)
         self.happened.update(self.run.coverage)
