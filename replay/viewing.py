@@ -89,20 +89,29 @@ class Views:
         return whole
 
     def seen_by(self, machine: str) -> Iterator[Sight]:
-        """Every change of the machine's view in the window, from its first instant on; nothing for one without a feed."""
+        """Every change of the machine's view in the window, from its first instant on; nothing for one without a feed. It has
+        none from where a newer feed bears its name of which nothing says that it is its own (see `believing`).
+        """
         feeds = own_feeds(self.history, machine)
         begun = [begin_ns(self.history, feed) for feed in feeds]
+        named = [feed for feed in self.history.feeds if feed.machine == machine and not feed.notes and feed not in feeds]
+        strange = [(feed.epoch, at_ns) for feed in named if (at_ns := begin_ns(self.history, feed)) is not None]
         before: Sight | None = None
         for place, feed in enumerate(feeds):
             later = min((at_ns for at_ns in begun[place + 1 :] if at_ns is not None), default=self.until_ns)
             begin = max(self.until_ns if begun[place] is None else begun[place] or 0, self.since_ns)
-            until = min(later, self.until_ns)
+            over = min(later, self.until_ns)
+            until = min((at_ns for epoch, at_ns in strange if epoch > feed.epoch and at_ns < over), default=over)
             if begin < until:
                 earlier = [(each, self.history.last(each)) for each in feeds[:place]]
                 for sight in _Viewer(self, feed, earlier, begin, until).run():
                     if before is None or sight[3:] != before[3:]:
                         before = sight
                         yield sight
+            if until < over and max(begin, until) < over and before is not None and before.members is not None:
+                at_ns = max(begin, until)
+                before = Sight(at_ns, feed, self.history.reader(feed).cut(at_ns), None, ())
+                yield before
 
 
 class _Viewer:

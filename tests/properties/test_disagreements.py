@@ -239,6 +239,20 @@ def pings(peer: str, feed: Feed, *held: tuple[float, int]) -> list[tuple[float, 
     return [(at, ev.PingAnswered(peer, n, 5, "1", feed=feed.id, held=count)) for n, (at, count) in enumerate(held, 1)]
 
 
+def test_a_view_ends_where_a_newer_epoch_begins_that_nothing_vouches_for() -> None:
+    """What alpha believed is not told from its first epoch once a second one has begun, whose admission is no longer in force."""
+    one, other = keyed("alpha", "ed25519:a"), keyed("bravo", "ed25519:b")
+    new = Feed.of(ROOT, "alpha", 2, "ed25519:new")
+    bravo = [
+        (62.0, ev.MachineJoined("alpha", ledger_key="ed25519:new")),
+        (122.0, ev.MachineLeft("alpha", ("alpha#3", "bravo#4"), 3, "removed", "bravo")),
+    ]
+    again = told(new, (62, ev.FeedOpened(ROOT, "alpha", 2, "ed25519:new", "new-key")), (122, ev.NodeStarted(1)))
+    history = told_twice([], [(61.0, ev.PingAnswered("alpha", 1, 5, "1", feed=one.id, held=6)), *bravo])
+    assert history[other]
+    by_belief(history | observed(again), [], 0.0, 1.0)
+
+
 def test_a_view_comes_back_after_a_silence_and_after_a_standstill() -> None:
     """Who writes again after more than 4 intervals has a view again; a feed that grows again after so long counts again."""
     one, other = keyed("alpha", "ed25519:a"), keyed("bravo", "ed25519:b")
