@@ -172,11 +172,15 @@ class Breaks:
     async def _disk_full(self, a: RealNode, b: RealNode, for_s: int, word: str) -> bool:  # noqa: ARG002
         """The file may not grow: SQLite refuses as it does on a full disk. It lasts from the first refusal on, over restarts."""
         full_until = None
+        packed = None
         for _ in range(_PATIENCE_S):
             daemon, now = a.daemon, self.run.loop.time()
             if full_until is not None and now >= full_until:
                 break
             if daemon is not None and not daemon.dead:
+                if packed is not daemon:
+                    daemon.ledger._connection.execute("vacuum")  # noqa: SLF001 - or the pages set free would last for hours
+                    packed = daemon
                 daemon.ledger._connection.execute("pragma max_page_count=1")  # noqa: SLF001 - the least it takes: what there is
                 if daemon.full and full_until is None:
                     full_until = now + for_s
