@@ -170,22 +170,24 @@ class Breaks:
         return bool(listener.counts["refused-limit"] > dropped)
 
     async def _disk_full(self, a: RealNode, b: RealNode, for_s: int, word: str) -> bool:  # noqa: ARG002
-        """The file may not grow: SQLite refuses as it does on a full disk. It lasts from the first refusal on."""
-        daemon = a.daemon
-        if daemon is None:
-            return False
-        refused = False
-        daemon.ledger._connection.execute("pragma max_page_count=1")  # noqa: SLF001 - the least it takes: what there is
+        """The file may not grow: SQLite refuses as it does on a full disk. It lasts from the first refusal on, over restarts."""
+        full_until = None
+        packed = None
         for _ in range(_PATIENCE_S):
-            await asyncio.sleep(1)
-            if a.daemon is not daemon or daemon.dead:
-                return refused
-            if refused := daemon.full:
+            daemon, now = a.daemon, self.run.loop.time()
+            if full_until is not None and now >= full_until:
                 break
-        await asyncio.sleep(for_s)
-        if a.daemon is daemon and not daemon.dead:
-            daemon.ledger._connection.execute("pragma max_page_count=1073741823")  # noqa: SLF001
-        return refused
+            if daemon is not None and not daemon.dead:
+                if packed is not daemon:
+                    daemon.ledger._connection.execute("vacuum")  # noqa: SLF001 - or the pages set free would last for hours
+                    packed = daemon
+                daemon.ledger._connection.execute("pragma max_page_count=1")  # noqa: SLF001 - the least it takes: what there is
+                if daemon.full and full_until is None:
+                    full_until = now + for_s
+            await asyncio.sleep(1)
+        if a.daemon is not None and not a.daemon.dead:
+            a.daemon.ledger._connection.execute("pragma max_page_count=1073741823")  # noqa: SLF001
+        return full_until is not None
 
     async def _disconnect(self, a: RealNode, b: RealNode, for_s: int, word: str) -> bool:
         said = await a.command(word, b.name)

@@ -177,11 +177,11 @@ def test_a_fault_among_real_nodes_is_felt_recorded_and_heals(word, folder):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_day_of_five_real_nodes(folder):
     """Five nodes, a day at the interval of a minute, every fault twice: healed, whole, and one with what replay rebuilds."""
     said: dict[tuple[str, str], dict] = {}
-    run = simulate_nodes(9, folder, views=watching(said, 1000), machines=5, seconds=86_400, faults=2 * len(NODE_FAULTS))
+    run = simulate_nodes(9, folder, views=watching(said, 500), machines=5, seconds=86_400, faults=2 * len(NODE_FAULTS))
     assert set(run.coverage) == set(NODE_FAULTS)
     judge(run, said, 30)
 

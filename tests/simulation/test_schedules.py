@@ -150,7 +150,8 @@ def test_many_schedules_meet_every_fault_and_every_judge() -> None:
     """Of some hundred schedules every fault has happened in some, and every judge has had something to judge."""
     run_state_machine_as_test(Schedule, settings=settings(max_examples=150, stateful_step_count=14, deadline=None))
     assert {word for word in MESH_FAULTS if not Schedule.happened[word]} == set()
-    assert {name for name in JUDGES if not Schedule.judged[name]} == {"B14"}  # no cluster ends here
+    # No cluster ends here; a drop by the limit with nothing else in its way is rare here, and told by S10 in `test_seed`.
+    assert {name for name in JUDGES if not Schedule.judged[name]} <= {"A14", "B14"}
 
 
 def test_who_has_left_takes_no_link_in_the_moment_before_its_end() -> None:
