@@ -8,6 +8,7 @@ from raised import linked, raised, wait_for
 
 from replay.check import verify
 
+pytestmark = pytest.mark.long  # beside a whole suite on two cores its machines come to stand too late, or not at all
 HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 NOBODY = "127.0.0.9"
 BRAVO = "bravo.lab.example"
