@@ -165,13 +165,17 @@ class NodeDir:
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(target)
-            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            self._keep_names()
         except OSError as error:
             raise Unwritable(f"{target}: {error.strerror}") from error
+
+    def _keep_names(self) -> None:
+        """What was renamed here survives a power cut from now on. Raises OSError."""
+        folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def make_keys(self, *, host: bool = True) -> None:
         """The three keys (without `host`, two), each in a new file. Raises Refused if one is there already."""
@@ -208,11 +212,7 @@ class NodeDir:
             if (self.path / fresh).exists():
                 (self.path / fresh).replace(self.path / name)
             (self.path / f"{fresh}.pub").replace(self.path / f"{name}.pub")
-            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            self._keep_names()
         except OSError as error:
             raise Unwritable(f"{self.path / name}: {error.strerror}") from error
 
