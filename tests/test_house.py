@@ -25,7 +25,8 @@ EFFECTS = {
 }  # fmt: skip
 EFFECTFUL = {
     "ledger.store": "ties file and feeds together",
-    "ledger.opening": "opens and locks files",
+    "ledger.opening": "opens files",
+    "ledger.locking": "locks files",
     "ledger.schema": "makes tables",
     "ledger.row_reader": "reads rows",
     "ledger.watching": "asks a file whether anybody wrote",
