@@ -28,7 +28,8 @@ from ledger.events import Event, FeedOpened
 from ledger.feeds import FeedReader
 from ledger.heads import Head
 from ledger.identity import Feed, feed_id, machine_name
-from ledger.opening import SPOKEN, Reading, Writing, translate
+from ledger.locking import Writing
+from ledger.opening import SPOKEN, Reading, translate
 from ledger.scan import Scan, scan
 from ledger.watching import Watch
 from ledger.writer import RECORD_ENTRIES, FeedWriter

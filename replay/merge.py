@@ -21,7 +21,8 @@ from typing import Final
 
 from ledger.errors import NotALedger, Refused
 from ledger.identity import Feed
-from ledger.opening import Lock, translate
+from ledger.locking import Lock
+from ledger.opening import translate
 from ledger.store import Ledger
 from replay.copies import United
 from replay.receipts import Contradiction, Merge, Taken

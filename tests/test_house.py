@@ -25,7 +25,8 @@ EFFECTS = {
 }  # fmt: skip
 EFFECTFUL = {
     "ledger.store": "ties file and feeds together",
-    "ledger.opening": "opens and locks files",
+    "ledger.opening": "opens files",
+    "ledger.locking": "locks files",
     "ledger.schema": "makes tables",
     "ledger.row_reader": "reads rows",
     "ledger.watching": "asks a file whether anybody wrote",
@@ -55,7 +56,8 @@ EFFECTFUL = {
     "ledger.node.virtual_breaks": "breaks what real nodes run in",
     "ledger.node.virtual_daemons": "runs real nodes in one process",
     "ledger.node.virtual_loop": "is an event loop",
-    "ledger.node.virtual_streams": "is a network for one",
+    "ledger.node.virtual_net": "is a network for one",
+    "ledger.node.virtual_streams": "has its connections",
     "ledger.node.wires": "has the links and tasks of a node",
     "replay.snapshots": "keeps folds beside a ledger",
     "replay.cli": "the command line",

@@ -19,6 +19,11 @@ def key():
     return asyncssh.generate_private_key("ssh-ed25519")
 
 
+def run(coroutine):
+    """Run to the end, and no longer than a test should take."""
+    return asyncio.run(asyncio.wait_for(coroutine, 60))
+
+
 class Heard:
     """A handler that keeps what it is told. `echo` sends every message back."""
 

@@ -53,9 +53,9 @@ def redeemed(core: Core, number: int, why_not: str | None) -> None:
     channel, heard = core.channels.get(number), core.asks.pop(number, None)
     if channel is None or heard is None:
         return
-    wrong = ("auth-failed", why_not) if why_not is not None else _wrong(core, heard)
+    wrong: tuple[Reason, str] | None = ("auth-failed", why_not) if why_not is not None else _wrong(core, heard)
     if wrong is not None:
-        refuse(core, channel, *wrong)  # type: ignore[arg-type]
+        refuse(core, channel, *wrong)
         return
     known = core.snapshot.membership.machines.get(heard.machine)
     before = [feed for feed in known.feeds if feed.ledger_key == heard.ledger_key] if known is not None else []

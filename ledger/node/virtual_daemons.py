@@ -38,8 +38,9 @@ from ledger.node.replicas import Held, run_after, speak, take_run
 from ledger.node.responder import Responder
 from ledger.node.state import MS, SECOND
 from ledger.node.virtual_loop import VirtualLoop
+from ledger.node.virtual_net import DNS_ADDRESS, HERE, VirtualNet
 from ledger.node.virtual_node import START_NS
-from ledger.node.virtual_streams import DNS_ADDRESS, HERE, Host, VirtualNet
+from ledger.node.virtual_streams import Host
 from ledger.store import Ledger
 
 PORT: Final = 2222

@@ -6,7 +6,7 @@
 
 It is asyncio's own loop but for three things. Its clock stands still while anything runs and jumps when nothing does. What is
 handed to an executor runs there and then, so that no thread is ever behind the clock. And what reaches a network goes to `net`,
-if there is one (`virtual_streams`); files and Unix sockets are real. `clocks` lets the libraries that look at `time` themselves
+if there is one (`virtual_net`); files and Unix sockets are real. `clocks` lets the libraries that look at `time` themselves
 see this loop's. Effects: asyncio's, and for the while of `clocks` the module `time` of these libraries.
 """
 

@@ -1,9 +1,9 @@
-"""A network in memory for real nodes: streams that behave as TCP does under cuts, resets and delay, and datagrams to DNS.
+"""Connections in memory, for real nodes: streams that behave as TCP does under cuts, resets and delay.
 
 A stream's bytes arrive in order, each piece after a drawn delay. Where a way is cut they are held back, as a kernel sends them
-again and again, and go on when it heals; a connection then is made only if both ways are open, and asked for after 1, 3, 7 …
-seconds (RFC 6298). Who writes to an end that is gone is told so by a reset, unless that machine is off: then nobody tells. The
-callbacks of an end run in the context of its machine (`HERE`), so that the network knows who asks.
+again and again, and go on when it heals. Who writes to an end that is gone is told so by a reset, unless that machine is off:
+then nobody tells. The callbacks of an end run in the context of its machine. Who is there and who listens is the business of
+`virtual_net`.
 
 No faults of its own: `cuts`, `slow_s` and `lossy` are for who breaks things; `bitten` counts what they did. Effects: a loop.
 """
@@ -19,15 +19,11 @@ from typing import Any, Final
 
 from ledger.node.dice import Dice
 
-HERE: Final[contextvars.ContextVar[str]] = contextvars.ContextVar("HERE")
-"""The address of the machine whose code runs."""
 LATENCY_US: Final = (200, 30_000)
 AGAIN_S: Final = 0.2
 """A lost segment is sent again after so long (RFC 6298 has a second at first, Linux this)."""
-SYN_S: Final = (1, 2, 4, 8, 16, 32, 64)
 KERNEL_BYTES: Final = 2 * 1024 * 1024
 """What a kernel takes for a peer that does not answer; the rest waits in the transport."""
-DNS_ADDRESS: Final = "10.0.0.53"
 Way = tuple[str, str]
 
 
@@ -41,12 +37,11 @@ class Host:
         self.dns = dns
         self.on = True
         self.stalled = False
-        self.listeners: dict[int, Listening] = {}
         self.port = 40_000
 
 
-class VirtualNet:
-    """The network. `cuts`: ways on which nothing passes; `bitten`: by way and kind of happening, how often."""
+class Ways:
+    """What lies between machines. `cuts`: ways on which nothing passes; `bitten`: by way and kind of happening, how often."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dice: Dice) -> None:
         self.loop = loop
@@ -80,110 +75,17 @@ class VirtualNet:
         for stream in list(self.streams):
             stream.release()
 
-    # What the loop asks.
-
-    async def connect(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> tuple[Stream, asyncio.Protocol]:
-        """A stream to whoever listens there."""
-        here, there = HERE.get(), self.hosts.get(host)
-        for wait_s in SYN_S:
-            if there is not None and there.on and not self.cut(here, host) and not self.cut(host, here):
-                await asyncio.sleep(self.delay() + self.delay())
-                listener = there.listeners.get(port)
-                if listener is None:
-                    raise ConnectionRefusedError(errno.ECONNREFUSED, f"Connect call failed ('{host}', {port})")
-                return self._made(factory, self.hosts[here], listener)
-            await asyncio.sleep(wait_s)
-        raise TimeoutError(errno.ETIMEDOUT, f"Connect call failed ('{host}', {port})")
-
-    def _made(self, factory: Callable[[], asyncio.Protocol], here: Host, listener: Listening) -> tuple[Stream, asyncio.Protocol]:
-        here.port = here.port + 1 if here.port < 65_000 else 40_000
-        near, far = (here.address, here.port), (listener.host.address, listener.port)
-        asked = Stream(self, near, far, contextvars.copy_context())
-        answers = Stream(self, far, near, listener.context)
-        asked.peer, answers.peer = answers, asked
-        answers.begin(listener.context.run(listener.factory))
-        protocol = factory()
-        asked.begin(protocol)
-        return asked, protocol
-
-    def listen(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> Listening:
-        """A listener on a machine that is there."""
-        there = self.hosts[host]
-        if port in there.listeners:
-            raise OSError(errno.EADDRINUSE, f"{host}:{port} is in use")
-        there.listeners[port] = found = Listening(there, port, factory)
-        return found
-
-    def datagrams(self, factory: Callable[[], asyncio.DatagramProtocol]) -> tuple[Datagrams, asyncio.DatagramProtocol]:
-        """An end for datagrams."""
-        protocol = factory()
-        transport = Datagrams(self, self.hosts[HERE.get()], protocol)
-        protocol.connection_made(transport)
-        return transport, protocol
-
-    # What becomes of machines.
-
-    def switch(self, address: str, *, on: bool) -> None:
-        """Power: a machine that is off says nothing; once it is on again it resets what it does not know."""
-        self.hosts[address].on = on
-        if on:
-            for stream in list(self.streams):
-                if stream.far[0] == address and stream.unanswered:
-                    stream.reset_soon()
-
-    def kill(self, address: str) -> None:
-        """The process there is gone: its kernel ends its streams, if it is on, and its ports are closed."""
-        host = self.hosts[address]
-        host.listeners.clear()
-        for stream in list(self.streams):
-            if stream.near[0] == address:
-                stream.die()
-
-    def wake(self, address: str) -> None:
-        """The process there goes on."""
-        self.hosts[address].stalled = False
-        for stream in list(self.streams):
-            if stream.near[0] == address:
-                stream.resume_reading()
-
-    def between(self, a: str, b: str) -> list[Stream]:
-        """The ends of streams that these two have open, those of `a`."""
-        return [stream for stream in self.streams if (stream.near[0], stream.far[0]) == (a, b) and not stream.is_closing()]
-
-
-class Listening:
-    """What a server is to asyncio."""
-
-    def __init__(self, host: Host, port: int, factory: Callable[[], asyncio.Protocol]) -> None:
-        self.host = host
-        self.port = port
-        self.factory = factory
-        self.context = contextvars.copy_context()
-        self.sockets = [self]
-
-    def getsockname(self) -> tuple[str, int]:
-        """As the one socket of it says."""
-        return self.host.address, self.port
-
-    def close(self) -> None:
-        """Listen no more."""
-        if self.host.listeners.get(self.port) is self:
-            del self.host.listeners[self.port]
-
-    async def wait_closed(self) -> None:
-        """There is nothing to wait for."""
-
 
 class Stream(asyncio.Transport):
     """One end of a connection."""
 
-    def __init__(self, net: VirtualNet, near: tuple[str, int], far: tuple[str, int], context: contextvars.Context) -> None:
+    def __init__(self, ways: Ways, near: tuple[str, int], far: tuple[str, int], context: contextvars.Context) -> None:
         super().__init__({"sockname": near, "peername": far})
         self.near = near
         self.far = far
         self.peer: Stream
         self.unanswered = False
-        self._net = net
+        self._ways = ways
         self._context = context.copy()
         self._protocol: asyncio.BaseProtocol
         self._closing = False  # by this side
@@ -197,7 +99,7 @@ class Stream(asyncio.Transport):
     def begin(self, protocol: asyncio.BaseProtocol) -> None:
         """The connection stands."""
         self._protocol = protocol
-        self._net.streams[self] = None
+        self._ways.streams[self] = None
         self._context.run(protocol.connection_made, self)
 
     # What asyncio has of a transport.
@@ -225,7 +127,7 @@ class Stream(asyncio.Transport):
     def resume_reading(self) -> None:
         """Take again."""
         self._paused = False
-        self._net.loop.call_soon(self._drain, context=self._context)
+        self._ways.loop.call_soon(self._drain, context=self._context)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Of no use here: nobody is told to wait."""
@@ -258,7 +160,7 @@ class Stream(asyncio.Transport):
             return
         self._closing = True
         self._ship(None)
-        self._net.loop.call_soon(self._lost, None, context=self._context)
+        self._ways.loop.call_soon(self._lost, None, context=self._context)
 
     def abort(self) -> None:
         """End. To a kernel that is the same, as nothing waits here."""
@@ -267,24 +169,24 @@ class Stream(asyncio.Transport):
     # What happens on the way.
 
     def _ship(self, piece: bytes | None) -> None:
-        if self._held or self._net.cut(self.near[0], self.far[0]):
+        if self._held or self._ways.cut(self.near[0], self.far[0]):
             self._held.append(piece)
             return
-        now = self._net.loop.time()
-        self._free_s = max(now + self._net.delay(), self._free_s)
+        now = self._ways.loop.time()
+        self._free_s = max(now + self._ways.delay(), self._free_s)
         self._flying.append(piece)  # timers of one instant come in any order, the bytes of a stream do not
-        self._net.loop.call_at(self._free_s, self._arrive, context=self.peer._context)  # noqa: SLF001 - its own kind
+        self._ways.loop.call_at(self._free_s, self._arrive, context=self.peer._context)  # noqa: SLF001 - its own kind
 
     def _arrive(self) -> None:
         piece = self._flying.popleft()
-        if self._held or self._net.cut(self.near[0], self.far[0]):
+        if self._held or self._ways.cut(self.near[0], self.far[0]):
             self._held.append(piece)
         else:
             self.peer.take(piece)
 
     def release(self) -> None:
         """Send again what a cut has held back."""
-        if self._held and (self.near[0], self.far[0]) not in self._net.cuts:
+        if self._held and (self.near[0], self.far[0]) not in self._ways.cuts:
             held, self._held = self._held, []
             for piece in held:
                 self._ship(piece)
@@ -295,9 +197,9 @@ class Stream(asyncio.Transport):
         if self._closing or self._over:
             # A kernel answers what came to an end that is gone; one that is off does not.
             self.peer.unanswered = True
-            if piece is not None and self._net.hosts[self.near[0]].on:
+            if piece is not None and self._ways.hosts[self.near[0]].on:
                 self.peer.reset_soon()
-        elif self._paused or self._inbox or self._net.hosts[self.near[0]].stalled:
+        elif self._paused or self._inbox or self._ways.hosts[self.near[0]].stalled:
             self._inbox.append(piece)
         else:
             self._give(piece)
@@ -316,8 +218,8 @@ class Stream(asyncio.Transport):
     def reset_soon(self) -> None:
         """The other kernel says that it knows no such connection; a reset is sent but once."""
         self.unanswered = False
-        if not self._over and not self._net.cut(self.far[0], self.near[0]):
-            self._net.loop.call_later(self._net.delay(), self.reset, context=self._context)
+        if not self._over and not self._ways.cut(self.far[0], self.near[0]):
+            self._ways.loop.call_later(self._ways.delay(), self.reset, context=self._context)
 
     def reset(self) -> None:
         """A reset arrived."""
@@ -328,7 +230,7 @@ class Stream(asyncio.Transport):
         """The process is gone, without a word of its own; its kernel says it."""
         if self._over:
             return
-        if self._net.hosts[self.near[0]].on:
+        if self._ways.hosts[self.near[0]].on:
             self.peer.reset_soon()
         self._lost(ConnectionAbortedError(errno.ECONNABORTED, "the process is gone"))
 
@@ -342,40 +244,4 @@ class Stream(asyncio.Transport):
 
     def _forget(self) -> None:
         if self._over and not self._held:
-            self._net.streams.pop(self, None)
-
-
-class Datagrams(asyncio.DatagramTransport):
-    """An end for datagrams: all that is out there is the machine's name server."""
-
-    def __init__(self, net: VirtualNet, host: Host, protocol: asyncio.DatagramProtocol) -> None:
-        super().__init__({"sockname": (host.address, 0)})
-        self._net = net
-        self._host = host
-        self._protocol = protocol
-        self._closed = False
-
-    def sendto(self, data: Any, addr: Any = None) -> None:
-        """Ask."""
-        if addr is None or addr[0] != DNS_ADDRESS:
-            return
-        for reply in self._host.dns(bytes(data)):
-            self._net.loop.call_later(self._net.delay() + self._net.delay(), self._arrive, reply, tuple(addr[:2]))
-
-    def _arrive(self, reply: bytes, addr: tuple[str, int]) -> None:
-        if not self._closed:
-            self._protocol.datagram_received(reply, addr)
-
-    def is_closing(self) -> bool:
-        """Whether it is closed."""
-        return self._closed
-
-    def close(self) -> None:
-        """Hear no more."""
-        if not self._closed:
-            self._closed = True
-            self._net.loop.call_soon(self._protocol.connection_lost, None)
-
-    def abort(self) -> None:
-        """The same."""
-        self.close()
+            self._ways.streams.pop(self, None)

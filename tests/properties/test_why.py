@@ -31,8 +31,9 @@ from replay.answers_why import Why
 from replay.cases import Case, Finding, excerpt
 from replay.causes import judge
 from replay.history import History
+from replay.question import Question
 from replay.spans import format_instant
-from replay.why import _Question, why
+from replay.why import _Told, why
 
 NAMES = ("alpha", "bravo", "charlie", "delta", "echo")
 SCENE = 3
@@ -359,7 +360,7 @@ def test_a_chain_is_sufficient_and_minimal(history: Mapping[Feed, Sequence[Obser
     with on_disk(keepable(dict(history))) as opened:
         a, b, at_ns = drawn(data, opened)
         try:
-            question = _Question(opened, a, b, at_ns)
+            question = Question(opened, a, b, at_ns)
         except (NotCovered, Refused):
             return
         found = question.finding
@@ -377,7 +378,7 @@ def test_no_fewer_entries_prove_it(fault: Planted, share: float) -> None:
     """By brute force over all that was written but pings: no set smaller than the chain claims the same cause, root and since."""
     at = fault.since + share * (fault.until - fault.since) * 0.999
     with on_disk(fault.mesh.feeds(1600)) as opened:
-        question = _Question(opened, *fault.pair, ns(at))
+        question = Question(opened, *fault.pair, ns(at))
         found, case = question.finding, question.case
         assert found is not None
         wanted = {"link.lost", "link.failed", "name.failed", "name.resolved", "hostname.changed", "node.stopped", "node.started"}
@@ -400,7 +401,7 @@ def test_a_ledger_of_the_chain_alone_gives_the_same_answer(fault: Planted, share
     at = fault.since + share * (fault.until - fault.since) * 0.999
     feeds = fault.mesh.feeds(1600)
     with on_disk(feeds) as opened:
-        question = _Question(opened, *fault.pair, ns(at))
+        question = _Told(opened, *fault.pair, ns(at))
         answer = question.answer()
         assume(answer.cause != "unknown")
         settled = question.case.cluster.at_ns
