@@ -130,6 +130,27 @@ def shifted(long: int, count: int) -> int:
     return (long << 64) & ((1 << (64 * count)) - 1)
 
 
+def divided(long: int, rest: int, by: int, count: int) -> int | None:
+    """Every number, less `rest`, divided by `by` (1 < `by` < 2^62, `rest` < `by`); None unless all leave that very rest.
+
+    A long integer is divided as a whole. That this divides lane by lane is seen from the quotients: none is so great that it
+    could carry, times `by`, into the next lane.
+    """
+    long -= rest * constant(1, count)
+    if not is_plain(long, count):  # a number less than `rest` leaves another
+        return None
+    quotient, left = divmod(long, by)
+    return None if left or quotient & constant((1 << 64) - (1 << (64 - by.bit_length())), count) else quotient
+
+
 def unlane(long: int, count: int) -> bytes:
     """The lanes as bytes, eight a number, lowest first."""
     return long.to_bytes(8 * count, "little")
+
+
+def unlaned(long: int, count: int) -> array[int]:
+    """The lanes as numbers, in two's complement (typecode q)."""
+    numbers = array("q", unlane(long, count))
+    if _BIG:
+        numbers.byteswap()
+    return numbers

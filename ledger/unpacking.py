@@ -281,7 +281,9 @@ def _gaps(parts: Sequence[_Part], at: Sequence[int]) -> list[int]:
     """
     if len({part.context.peer for part in parts}) == len(parts):
         # Whatever the clock did in between, it went from one side of each gap to the other in one step at least as great.
-        return [max(map(abs, map(sub, at[p.start + 1 : p.end], at[p.start : p.end])), default=0) for p in parts]
+        steps = list(map(sub, at[1:], at))
+        runs = [steps[part.start : part.end - 1] or (0,) for part in parts]
+        return [max(*run, -min(run)) for run in runs]
     found = [0] * len(parts)
     order = sorted(range(len(parts)), key=lambda number: (parts[number].context.peer, parts[number].first))
     run: list[int] = []
