@@ -199,13 +199,20 @@ def _exchanges(events: list[Any], first: Context, own: list[int], took: int, siz
     starts = list(accumulate(sizes, initial=0))[:-1]
     sent, received, replied, returned = (_stamps(column, got) for column in stamps)
     span = received + planes.constant(_BIAS, got) - sent  # stamps are below 2^60: no lane is negative
-    micros = planes.lanes([clock // 1000 for clock in own], got)
+    micros = _micros(own)
     return {
         HOLD: _least(planes.difference(replied, received, got), sizes, starts, got),
         SENT: _least(planes.difference(sent + took + replied, received + returned, got), sizes, starts, got),
         SPAN: _along(span, [stamps[1][start] - stamps[0][start] for start in starts], starts, got),
         BACK: _least(planes.difference(micros, returned, got), sizes, starts, got),
     }
+
+
+def _micros(clocks: list[int]) -> int:
+    """Clocks of ns as whole µs, in lanes: divided at once where all are as far from one."""
+    count = len(clocks)
+    short = planes.divided(planes.lanes(clocks, count), clocks[0] % 1000, 1000, count)
+    return planes.lanes([clock // 1000 for clock in clocks], count) if short is None else short
 
 
 def _scaled(long: int, sample: Sequence[int], firsts: Sequence[int], starts: Sequence[int], count: int) -> Column:
