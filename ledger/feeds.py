@@ -164,9 +164,7 @@ class FeedReader(RowReader):
         if self._timeline is not None and self._timeline[0] == count and not self._timeline[1].peaks:
             return self._timeline[1]
         steps = [
-            (entry.index, entry.at_ns)
-            for entry in self.rare(_STEPS)
-            if may_disown(entry.event) and not self._steady(entry.index)
+            (entry.index, entry.at_ns) for entry in self.rare(_STEPS) if may_disown(entry.event) and not self._steady(entry.index)
         ]
         stretches = tuple(disowned(steps, self._wall_reader())) if steps else ()
         timeline = Timeline(stretches, tuple(self._peaks(stretches)) if stretches else ())
