@@ -199,13 +199,20 @@ def _exchanges(events: list[Any], first: Context, own: list[int], took: int, siz
     starts = list(accumulate(sizes, initial=0))[:-1]
     sent, received, replied, returned = (_stamps(column, got) for column in stamps)
     span = received + planes.constant(_BIAS, got) - sent  # stamps are below 2^60: no lane is negative
-    micros = planes.lanes([clock // 1000 for clock in own], got)
+    micros = _micros(own)
     return {
         HOLD: _least(planes.difference(replied, received, got), sizes, starts, got),
         SENT: _least(planes.difference(sent + took + replied, received + returned, got), sizes, starts, got),
         SPAN: _along(span, [stamps[1][start] - stamps[0][start] for start in starts], starts, got),
         BACK: _least(planes.difference(micros, returned, got), sizes, starts, got),
     }
+
+
+def _micros(clocks: list[int]) -> int:
+    """Clocks of ns as whole µs, in lanes: divided at once where all are as far from one."""
+    count = len(clocks)
+    short = planes.divided(planes.lanes(clocks, count), clocks[0] % 1000, 1000, count)
+    return planes.lanes([clock // 1000 for clock in clocks], count) if short is None else short
 
 
 def _scaled(long: int, sample: Sequence[int], firsts: Sequence[int], starts: Sequence[int], count: int) -> Column:
@@ -247,23 +254,17 @@ def _least(long: int, sizes: Sequence[int], starts: Sequence[int], count: int) -
         rest = array("q", (value - first for first, start, size in zip(firsts, starts, sizes, strict=True)
                            for value in numbers[start : start + size]))  # fmt: skip
         return Column(1, firsts[0], _steps(firsts), planes.encode(rest))
-    return Column(1, firsts[0], _steps(firsts), planes.encode_bytes(planes.unlane(long - _base(firsts, sizes), count)))
+    return Column(1, firsts[0], _steps(firsts), planes.encode_bytes(planes.unlane(long - planes.repeated(firsts, sizes), count)))
 
 
 def _trips(long: int, values: list[int], sizes: Sequence[int], starts: Sequence[int]) -> Column:
     """The same for round trips, divided by their greatest common divisor where they are coarse."""
     count = len(values)
     firsts = [min(values[start : start + size]) for start, size in zip(starts, sizes, strict=True)]
-    rest = planes.unlaned(long - _base(firsts, sizes), count)
+    rest = planes.unlaned(long - planes.repeated(firsts, sizes), count)
     scale = gcd(*rest[:_SAMPLE], *map(sub, firsts[1:], firsts))
     if scale > 1:
         scale = gcd(scale, *rest)
     if scale > 1:
         rest = array("q", map(floordiv, rest, [scale] * count))
     return Column(scale or 1, firsts[0], _steps(firsts, scale or 1), planes.encode(rest))
-
-
-def _base(firsts: Sequence[int], sizes: Sequence[int]) -> int:
-    """Each context's least value, once for each of its pings, in lanes."""
-    lanes = b"".join([first.to_bytes(8, "little") * size for first, size in zip(firsts, sizes, strict=True)])
-    return int.from_bytes(lanes, "little")

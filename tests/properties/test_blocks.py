@@ -1,11 +1,12 @@
 """Laws of columns: every ping comes back exactly, groups are what a naive count gives, and the quick way is the plain way."""
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import planes, rows
+from ledger.blocks import COMMON, DELTA, Column
 from ledger.codec import make_record
 from ledger.cutting import groups_until
 from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, MONO_MAX_NS, Observed
@@ -13,7 +14,7 @@ from ledger.events import NoteAdded, PingAnswered, PingFailed
 from ledger.packing import arrange, arranged_plainly, pack
 from ledger.packing_lanes import arranged
 from ledger.planes import TooWide
-from ledger.unpacking import Pings, unpack
+from ledger.unpacking import Pings, plain_values, quick_values, unpack
 
 NOW = 1_767_225_600_000_000_000
 H = "0123456789abcdef" * 4
@@ -136,6 +137,42 @@ def test_a_long_integer_is_divided_lane_by_lane_or_not_at_all(numbers, by, data)
         assert list(planes.unlaned(found, count)) == [number // by for number in numbers]
     else:
         assert found is None
+
+
+@given(runs | likely() | alike())
+def test_a_column_opened_at_once_is_the_one_opened_number_by_number(run):
+    """The quick way to a column's values gives those of the plain way, or refuses."""
+    block = pack(run)
+    opened = Pings(block, 1, ())
+    for index, column in enumerate(block.columns):
+        kept = len(block.contexts) if index in COMMON else sum(context.answered for context in block.contexts)
+        starts, delta = opened.starts[: kept + 1], index in DELTA
+        try:
+            quick = quick_values(column, starts, delta=delta)
+        except (TooWide, OverflowError):
+            continue
+        assert quick == plain_values(column, starts, delta=delta)
+
+
+@given(st.integers(1, 3), st.lists(st.integers(1, 4), min_size=1, max_size=4), st.booleans(), st.integers(0, 2**62), st.data())
+def test_columns_that_nobody_packed_open_alike(scale, sizes, delta, base, data):
+    """Also from planes that no packing makes, such as a forger's: the same values, or a refusal by the quick way."""
+    starts = [0, *accumulate(sizes)]
+    some_planes = st.integers(0, 8).flatmap(
+        lambda width: st.lists(st.sampled_from([0, 1, 127, 128, 255]), min_size=width, max_size=width)
+    )
+    wide = [
+        bytes(data.draw(st.sampled_from([0, 1, 127, 200])) for _ in range(starts[-1]))
+        for _ in range(data.draw(st.integers(0, 2)))
+    ]
+    column = Column(
+        scale, base, tuple(data.draw(some_planes)), (*wide[: data.draw(st.integers(0, 2))], *data.draw(some_planes))[:8]
+    )
+    try:
+        quick = quick_values(column, starts, delta=delta)
+    except (TooWide, OverflowError):
+        return
+    assert quick == plain_values(column, starts, delta=delta)
 
 
 @given(runs | likely())
