@@ -273,7 +273,7 @@ def b13(log: Log) -> Found:
             leave = last_leave(log, place, machine)
             if leave is None:
                 continue
-            if observer in (machine, leave.feed.machine) or held(log, place, observer, leave.feed.id) >= leave.index:
+            if observer == leave.feed.machine or held(log, place, observer, leave.feed.id) >= leave.index:
                 doubted = True
                 again = joined_later(log, place, machine)
                 if again is not None and again - entry.effective_ns <= 2 * log.interval(entry.effective_ns):
