@@ -1,10 +1,11 @@
 """A block cut at an instant: what its pings amount to up to a moment that falls into their record.
 
 That is what most questions about the past come to: nearly everything before the moment is known from directories and saved
-states, and one record a feed is cut. So the cut decodes no more than it must: the wall clock, which says how many pings of
-each context lie before; of the others what the last of those bears. Precondition: instants never decrease in the order of
-the feed. `Pings.groups` with `until` is the definition; both agree but for gaps, which are those of the whole group here.
-Pure.
+states, and one record a feed is cut. So the cut decodes no more than it must. What lies wholly before the moment, the
+directory told already. Of the rest the place of the cut is sought in the order of the feed, as one looks up a name in a
+telephone book (a guess from the instants at both ends); then a few sums along each context, from its nearer end, tell
+what the last ping before the cut bears. Precondition: instants never decrease in the order of the feed.
+`Pings.groups` with `until` is the definition; both agree but for gaps, which are those of the whole group here. Pure.
 """
 
 from __future__ import annotations
@@ -29,52 +30,81 @@ def groups_until(
     `low_ns`; `first`: the index of the record's first entry; `controls`: those of its control entries up to the cut, ascending;
     `inflate` opens the planes of the columns, where they are still as they were stored.
     """
-    at = block.columns[AT]
+    at, held, rtt = block.columns[AT], block.columns[HELD], block.columns[RTT]
     which = block.which[0] if len(block.which) == 1 else b"" if block.which else bytes(block.count)
-    if may_wrap(at) or not isinstance(which, bytes) or not which or len(block.contexts) > 128:
+    contexts, counts = block.contexts, told.counts
+    if may_wrap(at) or may_wrap(held) or not isinstance(which, bytes) or not which or len(contexts) > 128:
         return Pings(block, first, controls, inflate=inflate).groups(until)
-    count, contexts, counts = block.count, block.contexts, told.counts
-    kept = len(contexts)
+    count, scale = block.count, told.scale
+    begins = [low_ns + step * scale for step in told.first_steps]
+    ends = [low_ns + step * scale for step in told.last_steps]
     starts = list(accumulate(counts, initial=0))
-    sums = list(accumulate(_opened(at.planes, count, inflate)))
-    target = (until - at.base) // at.scale
-    shifts = [step - sums[start] for step, start in zip(accumulate(_opened(at.firsts, kept, inflate)), starts, strict=False)]
-    ends = [bisect_right(sums, target - shift, start, end) for shift, start, end in zip(shifts, starts, starts[1:], strict=False)]
-    total = sum(ends) - sum(starts[:-1])
-    if not total:
-        return []
-    answered = sum([context.answered for context in contexts])
-    rtt, held = block.columns[RTT], block.columns[HELD]
-    rtts, leasts = _opened(rtt.planes, starts[answered], inflate), list(accumulate(_opened(rtt.firsts, answered, inflate)))
-    steps, begun = _opened(held.planes, count, inflate), list(accumulate(_opened(held.firsts, kept, inflate)))
+    steps, unit = _opened(at.planes, count, inflate), at.scale
+    total = _sought(which, starts, begins, ends, steps=steps, unit=unit, until=until)
+    rtts = _opened(rtt.planes, starts[sum([context.answered for context in contexts])], inflate)
+    grown, many = _opened(held.planes, count, inflate), held.scale
     ahead = [control - first - place for place, control in enumerate(controls)]
-    scale, coarse, rfind, given = told.scale, told.coarse, which.rfind, GIVEN["held"]
+    coarse, until_here, rfind, given = told.coarse, which.count, which.rfind, GIVEN["held"]
     result = []
-    for number, (context, start, end, whole, place, first_step, gap) in enumerate(
-        zip(contexts, starts, ends, counts, accumulate(told.firsts), told.first_steps, told.gaps, strict=False)
+    for number, (context, start, whole, place, begin, end, gap, last_held, last_rtt) in enumerate(
+        zip(contexts, starts, counts, accumulate(told.firsts), begins, ends, told.gaps, told.held, told.rtts, strict=False)
     ):
-        if start == end:
+        if begin > until:
             continue
         here = rfind(number, 0, total)
+        if end > until:
+            size = until_here(number, 0, total)
+            stop = start + size
+            if 2 * size < whole:
+                end = begin + sum(steps[start + 1 : stop]) * unit
+            else:
+                end -= sum(steps[stop : start + whole]) * unit
+            last_held -= sum(grown[stop : start + whole]) * many
+            if context.answered:
+                last_rtt += (rtts[stop - 1] - rtts[start + whole - 1]) * rtt.scale
+        else:
+            size = whole
         result.append(
             Group(
                 context.peer,
                 context.link,
                 context.reason,
-                end - start,
+                size,
                 first + place,
-                low_ns + first_step * scale,
+                begin,
                 first + here + (bisect_right(ahead, here) if ahead else 0),
-                at.base + (shifts[number] + sums[end - 1]) * at.scale
-                if end - start < whole
-                else low_ns + told.last_steps[number] * scale,
-                rtt.base + (leasts[number] + rtts[end - 1]) * rtt.scale if context.answered else 0,
+                end,
+                last_rtt,
                 gap * coarse,
                 context.feed,
-                held.base + begun[number] + sum(steps[start + 1 : end]) if context.given & given else None,
+                last_held if context.given & given else None,
             )
         )
     return result
+
+
+def _sought(
+    which: bytes, starts: Sequence[int], begins: Sequence[int], ends: Sequence[int], *,
+    steps: Sequence[int], unit: int, until: int,
+) -> int:  # fmt: skip
+    """How many pings, in the order of the feed, have an instant of at most `until` ns."""
+    low, high = 0, len(which)
+    low_ns, high_ns = min(begins), max(ends)
+    if until < low_ns or until >= high_ns:
+        return low if until < low_ns else high
+    tries = 0
+    while low < high:
+        # By the instants at both ends; where time went too unevenly for that, in the middle.
+        place = low + (until - low_ns) * (high - low) // (high_ns - low_ns + 1) if tries < 8 else (low + high) // 2
+        tries += 1
+        number = which[place]
+        start = starts[number]
+        at_ns = begins[number] + sum(steps[start + 1 : start + 1 + which.count(number, 0, place)]) * unit
+        if at_ns <= until:
+            low, low_ns = place + 1, at_ns
+        else:
+            high, high_ns = place, at_ns
+    return low
 
 
 def _opened(stored: Sequence[Plane], count: int, inflate: Inflate) -> Sequence[int]:

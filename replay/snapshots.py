@@ -41,12 +41,13 @@ _DECIDING: Final = (
 )  # fmt: skip
 _TABLES: Final = (
     "feed (id integer primary key, fid text not null unique)",
+    "names (id integer primary key, sum blob not null, body blob not null)",
     "base (id integer primary key, sum blob not null, body blob not null)",
-    "snap (id integer primary key, n integer, basis blob, base integer, sum blob not null, body blob not null)",
+    "snap (id integer primary key, n integer, basis blob, names integer, base integer, sum blob not null, body blob not null)",
 )
-"""The ids of `base` and `snap` are the feed's, 32 bits up, and a number: so they need no index."""
+"""The ids of `names`, `base` and `snap` are the feed's, 32 bits up, and a number: so they need no index."""
 _FOUND: Final = (
-    "select s.n, s.basis, s.base, s.body, s.sum, b.body, b.sum from snap s join base b on b.id = s.base where s.id = "
+    "select s.n, s.basis, s.names, s.base, s.body, s.sum, b.body, b.sum from snap s join base b on b.id = s.base where s.id = "
     "(select max(id) from snap where id between (select id << 32 from feed where fid = ?1) "
     "and (select (id << 32) + ?2 from feed where fid = ?1))"
 )
@@ -76,6 +77,7 @@ class Snapshots:
 
     def __init__(self, ledger: Path) -> None:
         self._connection: sqlite3.Connection | None = None
+        self._names: dict[int, saved.Names] = {}
         path = path_of(ledger)
         if not path.is_file():
             return
@@ -103,14 +105,16 @@ class Snapshots:
             return None
         try:
             found = self._connection.execute(_FOUND, (reader.feed.id, records)).fetchone()
+            if found is None:
+                return None
+            if type(found[0]) is not int or found[0] > records or not _whole(reader.feed.id, found):
+                raise self._damaged(reader, "a snapshot is not what was written")
+            names = self._names.get(found[2])
+            if names is None:
+                names = self._names[found[2]] = _names(self._connection, reader.feed.id, found[2])
+            state = _state(found, names, reader.feed)
         except sqlite3.Error as error:
             raise self._damaged(reader, str(error)) from None
-        if found is None:
-            return None
-        if type(found[0]) is not int or found[0] > records or not _whole(reader.feed.id, found):
-            raise self._damaged(reader, "a snapshot is not what was written")
-        try:
-            state = _state(found, reader.feed)
         except saved.UNREADABLE:
             raise self._damaged(reader, "a snapshot does not decode") from None
         return found[0], found[1], state
@@ -127,14 +131,20 @@ class Snapshots:
 
 def _whole(fid: str, found: tuple[Any, ...]) -> bool:
     """Whether a row of `_FOUND`, of the snapshot and of its base, is what was written."""
-    n, basis, base, body, stored, first, first_stored = found
-    return bool(rows.row_sum(fid, n, basis, base, body) == stored and rows.row_sum(fid, base, first) == first_stored)
+    n, basis, names, base, body, stored, first, first_stored = found
+    return bool(rows.row_sum(fid, n, basis, names, base, body) == stored and rows.row_sum(fid, base, first) == first_stored)
 
 
-def _state(found: tuple[Any, ...], feed: Feed) -> FeedState:
-    state = saved.unpack(saved.inflate(found[3], saved.inflate(found[5], b"")))
-    state.feed = feed
-    return state
+def _names(connection: sqlite3.Connection, fid: str, number: int) -> saved.Names:
+    """The names with this number. Raises ValueError, or another of `saved.UNREADABLE`, if they are not what was written."""
+    body, stored = connection.execute("select body, sum from names where id = ?", (number,)).fetchone()
+    if rows.row_sum(fid, number, body) != stored:
+        raise ValueError
+    return saved.unpack_names(saved.inflate(body, b""))
+
+
+def _state(found: tuple[Any, ...], names: saved.Names, feed: Feed) -> FeedState:
+    return saved.unpack(names, saved.inflate(found[4], found[6]), feed)
 
 
 def write(path: Path) -> int:
@@ -173,7 +183,7 @@ def _prepare(path: Path) -> sqlite3.Connection:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
         connection = sqlite3.connect(path, isolation_level=None)
         try:
-            connection.execute("pragma page_size=1024")
+            connection.execute("pragma page_size=2048")
             connection.execute("pragma journal_mode=delete")
             connection.execute("pragma synchronous=off")  # disposable: a torn one fails its sums
             connection.execute("create table if not exists meta (key text primary key, value text not null) without rowid")
@@ -199,11 +209,12 @@ def _write_feed(connection: sqlite3.Connection, reader: FeedReader) -> int:
     timeline = reader.timeline()
     written, after, state = 0, 0, FeedState(reader.feed)
     fid, run = reader.feed.id, connection.execute
-    base, dictionary = -1, b""
+    number, told, base, dictionary = -1, b"", -1, b""
     last = run(_FOUND, (fid, reader.head().records)).fetchone()
     if last is not None and not timeline.stretches and _whole(fid, last) and reader.record(last[0]).chain == last[1]:
-        after, state = last[0], _state(last, reader.feed)
-        base, dictionary = last[2], saved.inflate(last[5], b"")
+        after, number, base, dictionary = last[0], last[2], last[3], last[6]
+        state = _state(last, _names(connection, fid, number), reader.feed)
+        told = saved.pack(state)[0]
         row = int(run("select id from feed where fid = ?", (fid,)).fetchone()[0]) << 32
         run("delete from snap where id > ? and id < ?", (row + after, row + (1 << 32)))
     else:
@@ -213,15 +224,18 @@ def _write_feed(connection: sqlite3.Connection, reader: FeedReader) -> int:
     for record in reader.records(after):
         fold_record(state, reader, record, timeline)
         if record.n % EVERY_RECORDS == 0:
-            whole = saved.pack(state)
+            names, whole = saved.pack(state)
+            if names != told:
+                number, told = row + record.n, names
+                names = saved.deflate(names, b"")
+                run("insert or replace into names values (?, ?, ?)", (number, rows.row_sum(fid, number, names), names))
             if row + record.n // BASE_RECORDS != base:
                 base, dictionary = row + record.n // BASE_RECORDS, whole
-                first = saved.deflate(whole, b"")
-                run("insert into base values (?, ?, ?)", (base, rows.row_sum(fid, base, first), first))
-            columns = (record.n, record.chain, base, saved.deflate(whole, dictionary))
+                run("insert or replace into base values (?, ?, ?)", (base, rows.row_sum(fid, base, whole), whole))
+            columns = (record.n, record.chain, number, base, saved.deflate(whole, dictionary))
             run(
-                "insert into snap values (?, ?, ?, ?, ?, ?)",
-                (row + record.n, *columns[:3], rows.row_sum(fid, *columns), columns[3]),
+                "insert into snap values (?, ?, ?, ?, ?, ?, ?)",
+                (row + record.n, *columns[:4], rows.row_sum(fid, *columns), columns[4]),
             )
             written += 1
     return written
@@ -232,6 +246,6 @@ def _begun(connection: sqlite3.Connection, fid: str) -> int:
     run = connection.execute
     run("insert or ignore into feed (fid) values (?)", (fid,))
     row = int(run("select id from feed where fid = ?", (fid,)).fetchone()[0]) << 32
-    for table in ("snap", "base"):
+    for table in ("snap", "base", "names"):
         run(f"delete from {table} where id >= ? and id < ?", (row, row + (1 << 32)))
     return row

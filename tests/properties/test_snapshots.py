@@ -45,8 +45,10 @@ def test_without_snapshots_nothing_is_another(tmp_path_factory, entries):
 
 ALTERED = [
     *[("snap", change) for change in ("id = id + 1000", "n = n + 1000", "n = 0", "n = 'x'", "basis = zeroblob(16)")],
+    *[("snap", change) for change in ("names = names + 1", "names = 'x'", "names = null")],
     *[("snap", change) for change in ("base = base + 1", "body = substr(body, 2)", "body = 'x'", "sum = zeroblob(8)")],
     *[("base", change) for change in ("id = id + 900", "body = substr(body, 2)", "body = 3", "sum = zeroblob(8)")],
+    *[("names", change) for change in ("id = id + 900", "body = substr(body, 2)", "body = 3", "sum = zeroblob(8)")],
     *[("feed", change) for change in ("id = id + 1", "fid = 'x'")],
 ]
 
@@ -84,3 +86,26 @@ def test_another_fold_uses_none_of_them(tmp_path, monkeypatch):
     with Ledger.open(path) as ledger:
         assert snapshots.Snapshots(path).before(ledger.reader(ledger.feed("alpha")), 2) is None
     assert snapshots.write(path) == 2
+
+
+def test_a_file_of_another_form_is_made_anew(tmp_path):
+    """Tables and columns that an earlier fold wrote are neither read nor kept: the file is made again, and answers."""
+    path = tmp_path / "a.ledger"
+    with Ledger.create(path, incarnation="import:snap") as ledger:
+        feed = ledger.open_feed("alpha", at=0)
+        for number in range(1, 12):
+            ledger.append(PingAnswered("bravo", number, 5), observer=feed, at=number)
+    moments = list(range(12))
+    plain = answers(path, moments, use=False)
+    connection = sqlite3.connect(snapshots.path_of(path))
+    connection.executescript(
+        "create table meta (key text primary key, value text not null) without rowid;"
+        "insert into meta values ('fingerprint', 'of another form');"
+        "create table feed (id integer primary key, fid text not null unique);"
+        "create table base (id integer primary key, sum blob not null, body blob not null);"
+        "create table snap (id integer primary key, n integer, basis blob, base integer, sum blob not null, body blob not null);"
+    )
+    connection.close()
+    assert answers(path, moments, use=True) == plain
+    assert snapshots.write(path) == 2
+    assert answers(path, moments, use=True) == plain
