@@ -82,7 +82,8 @@ def answers_tcp(port):
 @contextlib.contextmanager
 def sshd(folder: Path, lines: str, *, more=""):
     """A real sshd for the account that runs the tests, with `lines` (what the node's `sshd-config` prints) at the end of its
-    configuration. Gives its port; its host key is `folder/sshd_host_key`, its log `folder/sshd.log`.
+    configuration. Gives its port; its host key is `folder/sshd_host_key`, its log `folder/sshd.log`, its process's number in
+    `folder/sshd.pid`.
     """
     server, keygen = sshd_program(), program("ssh-keygen")
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,7 @@ def sshd(folder: Path, lines: str, *, more=""):
         port = free_port()
         config = folder / "sshd_config"
         config.write_text(
-            f"Port {port}\nListenAddress {LOOPBACK}\nHostKey {host}\nPidFile none\nUsePAM no\nLogLevel VERBOSE\n"
+            f"Port {port}\nListenAddress {LOOPBACK}\nHostKey {host}\nPidFile {folder / 'sshd.pid'}\nUsePAM no\nLogLevel VERBOSE\n"
             # The folders above a test's are writable for others: what StrictModes refuses has nothing to do with us.
             f"StrictModes no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\n{more}\n{lines}"
         )
