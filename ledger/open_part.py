@@ -61,6 +61,13 @@ class OpenPart:
         result.extend(pings)
         return result
 
+    def peak_ns(self) -> int:
+        """The latest wall clock of the feed, records and all. Precondition: some entry is open."""
+        walls: list[int] = [max(map(_at, run.pings)) for run in self.runs if run.pings] + [
+            control[1] for control in self.controls
+        ]
+        return max(walls) if self.head.peak_ns is None else max(self.head.peak_ns, *walls)
+
     def to(self, peer: str, last: int) -> list[tuple[int, Observed]]:
         """The pings to one peer up to index `last`, with their indexes, ascending."""
         found = []
@@ -151,6 +158,11 @@ class Copied(OpenPart):
     def observed(self) -> list[Observed]:
         """The entries, in order, as they are stored."""
         return self._observed
+
+    def peak_ns(self) -> int:
+        """The latest wall clock of the feed, records and all. Precondition: some entry is open."""
+        walls = [entry.at_ns for entry in self._observed]
+        return max(walls) if self.head.peak_ns is None else max(self.head.peak_ns, *walls)
 
     def tally(self, until: int) -> None:
         """Never."""

@@ -95,8 +95,12 @@ class History:
         return self._ends[feed][1]
 
     def _end(self, reader: FeedReader, head: Head) -> int:
-        if head.last == head.sealed and head.peak_ns is not None and not reader.timeline().stretches:
-            return head.peak_ns
+        if not reader.timeline().stretches:  # then an effective instant is the greatest wall clock so far
+            if head.last == head.sealed and head.peak_ns is not None:
+                return head.peak_ns
+            opened = reader.opened()
+            if opened.head == head and head.last > head.sealed:
+                return opened.peak_ns()
         return next(iter(reader.entries(head.last - 1, head.last))).effective_ns
 
     def last(self, feed: Feed) -> int:

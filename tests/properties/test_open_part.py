@@ -6,6 +6,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from recorded import keepable
 
+from ledger.open_part import Copied
 from ledger.store import Ledger
 from ledger.testing import histories, observations
 from projections.feed_state import FeedState
@@ -30,6 +31,11 @@ def test_what_is_open_folds_from_its_rows_as_from_its_entries(tmp_path_factory, 
         timeline, opened, last = reader.timeline(), reader.opened(), reader.head().last
         entries = reader.opened_entries(opened, timeline)
         assert opened.observed() == reader.open_stored()[1] == given_entries[len(given_entries) - len(entries) :]
+        if entries:
+            assert (
+                opened.peak_ns() == Copied(opened.head, opened.observed()).peak_ns() == entries[-1].effective_ns
+                or timeline.stretches
+            )
         begun = FeedState(feed)
         for entry in reader.entries(0, last - len(entries)):
             begun.apply(entry)
