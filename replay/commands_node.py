@@ -113,7 +113,8 @@ def remove_(asked: Asked, /, *, machine: str, by: str | None) -> int:
     """Remove a machine that cannot leave by itself: lost, stolen, or out of reach.
 
     Every member that hears of it drops its links and refuses its keys at once. A machine on the other side of a partition
-    learns it when the sides meet again.
+    learns it when the sides meet again; the removed one, if it is cut off, from the node that removed it, which calls it
+    for a day or until it ends itself.
 
     For example:
       meshledger remove charlie

@@ -97,8 +97,8 @@ def opened(core: Core, seen: Opened) -> bool:
 def greeted(core: Core, channel: Channel, heard: Hello) -> bool:
     """It greets back: say that it was removed, and by what; False if the channel is not one of these."""
     untold = core.untold.get(channel.machine)
-    if untold is None or heard.machine != channel.machine:
-        return False
+    if untold is None or heard.machine != channel.machine or core.member(channel.machine) is not None:
+        return False  # also one that has joined anew
     linking.refuse(core, channel, "not-a-member", f"{channel.machine} was removed", because=untold.because)
     return True
 

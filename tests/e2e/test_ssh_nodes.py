@@ -191,9 +191,9 @@ def test_a_cluster_behind_real_ssh_servers(tmp_path):
 
 
 def test_a_host_key_of_sshd_is_changed(tmp_path):
-    """`rekey host --key`: bravo's sshd is given another host key. Until that is recorded alpha, which has just started, links with
-    nobody: another key answers at bravo's name, whoever dials. From then on the new key is the one that counts, for alpha too,
-    which bravo tells of it when it dials, and over new starts of both nodes.
+    """`rekey host --key`: bravo's sshd is given another host key. Until that is recorded alpha, which has just started, links
+    with nobody: another key answers at bravo's name, whoever dials. From then on the new key is the one that counts, for alpha
+    too, which bravo tells of it when it dials, and over new starts of both nodes.
     """
     sshd_program()
     with machines(tmp_path, "alpha", "bravo") as (alpha, bravo):

@@ -153,10 +153,11 @@ def test_any_schedule_of_faults_heals_and_breaks_no_promise() -> None:
 @pytest.mark.timeout(900)
 def test_many_schedules_meet_every_fault_and_every_judge() -> None:
     """Of some hundred schedules every fault has happened in some, and every judge has had something to judge."""
-    run_state_machine_as_test(Schedule, settings=settings(max_examples=150, stateful_step_count=14, deadline=None))
+    run_state_machine_as_test(Schedule, settings=settings(max_examples=300, stateful_step_count=14, deadline=None))
     assert {word for word in MESH_FAULTS if not Schedule.happened[word]} == set()
-    # No cluster ends here; a drop by the limit with nothing else in its way is rare here, and told by S10 in `test_seed`.
-    assert {name for name in JUDGES if not Schedule.judged[name]} <= {"A14", "B14"}
+    # No cluster ends here; a drop by the limit with nothing else in its way, and a member whose name never resolves while it
+    # has no link, are rare here, and told by S10 and S15 in `test_seed`.
+    assert {name for name in JUDGES if not Schedule.judged[name]} <= {"A14", "A17", "B14"}
 
 
 def test_who_has_left_takes_no_link_in_the_moment_before_its_end() -> None:
