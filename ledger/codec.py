@@ -218,6 +218,14 @@ def is_ping(event: Event | Opaque) -> bool:
     return type(event) in _PINGS
 
 
+def controls_among(entries: Sequence[Observed]) -> list[tuple[int, Observed]]:
+    """Those entries that are no pings, each with its place from 0."""
+    kinds = [entry.event.__class__ for entry in entries]
+    if _PINGS.issuperset(kinds):
+        return []
+    return [(place, entries[place]) for place, kind in enumerate(kinds) if kind not in _PINGS]
+
+
 def make_record(first: int, entries: Sequence[Observed]) -> Record:
     """The record of these entries, the first of which has index `first`."""
     return arrange_record(first, entries)[0]
@@ -227,10 +235,9 @@ def arrange_record(first: int, entries: Sequence[Observed]) -> tuple[Record, Pin
     """The same, with its pings opened: the columns are at hand when a record is made."""
     controls = tuple(
         Control(place, o.at_ns, o.boot, o.mono_ns, o.event.kind, version_of(o.event), encode_event(o.event))
-        for place, o in enumerate(entries)
-        if type(o.event) not in _PINGS
+        for place, o in controls_among(entries)
     )
-    pings = entries if not controls else [o for o in entries if type(o.event) in _PINGS]
+    pings = entries if not controls else [o for o in entries if o.event.__class__ in _PINGS]
     opened = arrange(pings, first, [first + control.place for control in controls])
     return Record(RECORD_FORMAT, first, len(entries), controls, opened.block), opened
 

@@ -163,11 +163,18 @@ class FeedReader(RowReader):
         count = self.head().count_of(_STEPS)
         if self._timeline is not None and self._timeline[0] == count and not self._timeline[1].peaks:
             return self._timeline[1]
-        steps = [(entry.index, entry.at_ns) for entry in self.rare(_STEPS) if may_disown(entry.event)]
+        steps = [
+            (entry.index, entry.at_ns) for entry in self.rare(_STEPS) if may_disown(entry.event) and not self._steady(entry.index)
+        ]
         stretches = tuple(disowned(steps, self._wall_reader())) if steps else ()
         timeline = Timeline(stretches, tuple(self._peaks(stretches)) if stretches else ())
         self._timeline = (count, timeline)
         return timeline
+
+    def _steady(self, index: int) -> bool:
+        """Whether the clock at entry `index` is known not to be behind any before it, so that it disowns nothing."""
+        record = self.holding(index)
+        return record is not None and bool(record.steady)
 
     def _wall_reader(self) -> Any:
         """A function that gives the wall clock of entry i, keeping the stretch it read last."""

@@ -24,7 +24,7 @@ import time
 from collections.abc import Generator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from ledger import schema
@@ -150,6 +150,25 @@ def examine(path: Path) -> int:
     return head[19]
 
 
+class _Patient(sqlite3.Connection):
+    """Once it has `begun` a question waits while a writer that begins or ends has the file between two modes; before that
+    whoever opens it does. Each question is read whole (`row_reader`), so that none is ever asked in the middle of another.
+    """
+
+    begun = False
+
+    def execute(self, sql: str, values: Any = (), /) -> sqlite3.Cursor:
+        """As sqlite3 does it."""
+        for tries_left in reversed(range(_TRIES if self.begun else 1)):
+            try:
+                return super().execute(sql, values)
+            except sqlite3.OperationalError as error:
+                if not tries_left or error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN:
+                    raise
+            time.sleep(_PAUSE_S)
+        raise AssertionError("the last try returns or raises")
+
+
 class Reading:
     """A connection that reads one ledger file and touches nothing. Close it when done."""
 
@@ -173,10 +192,10 @@ class Reading:
         """Whether this reads a private copy, which nobody adds to."""
         return self._private is not None
 
-    def _begin(self) -> sqlite3.Connection:
+    def _begin(self) -> _Patient:
         """The connection, checked. While a writer begins or ends, the file is between two modes for a moment: try again."""
         for tries_left in reversed(range(_TRIES)):
-            connection: sqlite3.Connection | None = None
+            connection: _Patient | None = None
             try:
                 connection = self._open(examine(self.path))
                 schema.check(connection, str(self.path))
@@ -191,10 +210,11 @@ class Reading:
                     connection.close()
                 raise
             else:
+                connection.begun = True
                 return connection
         raise AssertionError("the last try returns or raises")
 
-    def _open(self, mode: int) -> sqlite3.Connection:
+    def _open(self, mode: int) -> _Patient:
         left = any(_holds(self.path, suffix) for suffix in ("-wal", "-journal"))
         if is_written(self.path) or (mode == 1 and not left):
             # Also where nobody writes: somebody may begin.
@@ -231,9 +251,9 @@ def _holds(path: Path, suffix: str) -> bool:
     return False
 
 
-def _connect(path: Path, options: str) -> sqlite3.Connection:
+def _connect(path: Path, options: str) -> _Patient:
     uri = f"file:{quote(str(path.resolve()))}?{options}"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10, factory=_Patient)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, ROW_MAX_BYTES)
     for pragma in ("trusted_schema=off", "cell_size_check=on", "mmap_size=0", "query_only=on", "cache_size=-2048"):
         connection.execute(f"pragma {pragma}")

@@ -9,8 +9,8 @@ the order of contexts; each column replaced by what its neighbours do not forete
     HELD    difference                                    SPAN   received - sent, difference
                                                           BACK   monotonic µs - returned, over the least
 
-Whole columns are subtracted in `planes.lanes`; where a number does not fit there, one by one. A law holds both to one
-value. Pure.
+Here everything is done ping by ping and number by number, which is the definition; nearly every record is made by
+`packing_lanes` instead, of whole columns. A law holds both to one value. Pure.
 """
 
 from __future__ import annotations
@@ -28,22 +28,13 @@ from ledger import planes
 from ledger.blocks import AT, BACK, COMMON, DELTA, GIVEN, HELD, HOLD, MONO, NUMBER, RTT, SENT, SPAN, Block, Column, Context
 from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, MONO_MAX_NS, Observed
 from ledger.events import PingAnswered, PingFailed
-from ledger.planes import TooWide
+from ledger.packing_lanes import Arranged, Numbering, arranged
 from ledger.unpacking import Pings
 
 _EMPTY: Final = Block(0, (), (), ())
 _NOTHING: Final = Column(1, 0, (), ())
 _fields: Final = msgspec.structs.astuple
 _STAMP_MAX: Final = 2**60
-_BIAS: Final = 2**61
-
-
-class _Numbering(dict[Any, int]):
-    """Numbers what it is asked for, from 0, in the order of asking."""
-
-    def __missing__(self, key: object) -> int:
-        number = self[key] = len(self)
-        return number
 
 
 class Columns(msgspec.Struct, gc=False):
@@ -99,6 +90,17 @@ def arrange(pings: Sequence[Observed], first: int, controls: Sequence[int]) -> P
     """
     if not pings:
         return Pings(_EMPTY, first, controls)
+    try:
+        block, sizes, order, kept = arranged(pings)
+    except (TypeError, ValueError, OverflowError, AttributeError):  # not the way for these, or no pings: the plain way says
+        block, sizes, order, kept = arranged_plainly(pings)
+    opened = Pings(block, first, controls, sizes)
+    opened.keep(order, kept)
+    return opened
+
+
+def arranged_plainly(pings: Sequence[Observed]) -> Arranged:
+    """The block of these pings, one at least: the definition. Raises what `arrange` raises."""
     columns = columns_of(pings)
     count, got = len(columns.at), len(columns.at) - columns.lost
     numbers, contexts = _contexts(columns)
@@ -106,21 +108,15 @@ def arrange(pings: Sequence[Observed], first: int, controls: Sequence[int]) -> P
     sizes = [which.count(number) for number in range(len(contexts))]
     answered = sum(context.answered for context in contexts)
     order = sorted(range(count), key=which.__getitem__)
-    try:
-        found, kept = _quick(columns, order, got, sizes, answered)
-    except TooWide:
-        found, kept = _plain(columns, order, got, sizes, answered)
-    block = Block(count, contexts, planes.encode(array("q", numbers)), found)
-    opened = Pings(block, first, controls, sizes)
-    opened.keep(order, kept)
-    return opened
+    found, kept = _plain(columns, order, got, sizes, answered)
+    return Arranged(Block(count, contexts, planes.encode(array("q", numbers)), found), sizes, order, kept)
 
 
 def _contexts(columns: Columns) -> tuple[list[int], tuple[Context, ...]]:
     """For each ping the number of its context, those answered first, each kind in the order of appearance."""
     flags = _flags(columns)
     keys = zip(columns.peer, columns.link, columns.reason, columns.boot, columns.peer_boot, columns.feed, flags, strict=False)
-    numbering = _Numbering()
+    numbering = Numbering()
     numbers = list(map(numbering.__getitem__, keys))
     contexts = [Context(key[2] is None, *key) for key in numbering]
     if columns.lost:
@@ -174,85 +170,16 @@ def _own(mono: Sequence[Any], at: Sequence[int]) -> Sequence[int]:
     return [wall if value is None else value for value, wall in zip(mono, at, strict=True)] if None in mono else mono
 
 
-def _quick(
-    columns: Columns, order: Sequence[int], got: int, sizes: Sequence[int], answered: int
-) -> tuple[tuple[Column, ...], dict[int, Sequence[int]]]:
-    """The columns, subtracted in lanes, and those that readers ask for first as they were. Raises TooWide."""
-    gather = _gathered(order, got)
-    count = len(order)
-    at, own = gather(columns.at, True), gather(_own(columns.mono, columns.at), True)
-    number, held = gather(columns.number, True), _filled(gather(columns.held, True))
-    rtt = gather(columns.rtt, False)
-    wall, clock = planes.lanes(at, count), planes.lanes(own, count)
-    since = planes.difference(wall, clock, count)
-    if not planes.is_plain(since, count) or not planes.is_plain((wall | clock) << 1, count):
-        raise TooWide
-    starts = list(accumulate(sizes, initial=0))[:-1]
-    found = {
-        AT: _along(AT, wall, count, starts),
-        MONO: _along(MONO, since, count, starts),
-        NUMBER: _along(NUMBER, _stamps(number, count), count, starts),
-        HELD: _along(HELD, _stamps(held, count), count, starts),
-    }
-    few, begins = sizes[:answered], starts[:answered]
-    took = _stamps(rtt, got)
-    found[RTT] = _least(RTT, took, got, few, rtt) if got else _NOTHING
-    if got and _stamped(columns):
-        sent, received, replied, returned = (
-            _stamps(_filled(gather(column, False)), got)
-            for column in (columns.sent, columns.received, columns.replied, columns.returned)
-        )
-        span = received + planes.constant(_BIAS, got) - sent  # stamps are at most 2^60: no lane is negative
-        micros = planes.lanes(map(floordiv, own[:got], repeat(1000)), got)
-        found[HOLD] = _least(HOLD, planes.difference(replied, received, got), got, few)
-        found[SENT] = _least(SENT, planes.difference(sent + took + replied, received + returned, got), got, few)
-        found[SPAN] = _along(SPAN, span, got, begins, _BIAS)
-        found[BACK] = _least(BACK, planes.difference(micros, returned, got), got, few)
-    return tuple(found.get(index, _NOTHING) for index in range(9)), {AT: at, RTT: rtt, HELD: held}
-
-
 def _stamped(columns: Columns) -> bool:
     """Whether any ping bears a stamp."""
     stamps = (columns.sent, columns.received, columns.replied, columns.returned)
     return any(column.count(None) < len(column) for column in stamps)
 
 
-def _stamps(values: Sequence[int], count: int) -> int:
-    long = planes.lanes(values, count)
-    if long and max(planes.unlane(long, count)[7::8]) >= 16 and max(values) > _STAMP_MAX:
-        raise ValueError("a number above 2^60")
-    return long
-
-
-def _along(index: int, long: int, count: int, starts: Sequence[int], bias: int = 0) -> Column:
-    """A column of differences along each context, from lanes without a negative one, each `bias` above its number."""
-    rest = array("q", planes.unlane(planes.difference(long, planes.shifted(long, count), count), count))
-    values = memoryview(planes.unlane(long, count)).cast("q")
-    firsts = [values[start] - bias for start in starts]
-    for start in starts:
-        rest[start] = 0
-    return _scaled(index, rest, firsts)
-
-
-def _least(index: int, long: int, count: int, sizes: Sequence[int], values: Sequence[int] | None = None) -> Column:
-    """A column of the excess over each context's least value."""
-    numbers = values if values is not None else array("q", planes.unlane(long, count))
-    firsts, start = [], 0
-    for size in sizes:
-        firsts.append(min(numbers[start : start + size]))
-        start += size
-    if values is None and min(firsts) < 0:
-        return _scaled(index, array("q", map(sub, numbers, chain.from_iterable(map(repeat, firsts, sizes)))), firsts)
-    base = int.from_bytes(
-        b"".join(first.to_bytes(8, "little") * size for first, size in zip(firsts, sizes, strict=True)), "little"
-    )
-    return _scaled(index, array("q", planes.unlane(long - base, count)), firsts)
-
-
 def _plain(
     columns: Columns, order: Sequence[int], got: int, sizes: Sequence[int], answered: int
 ) -> tuple[tuple[Column, ...], dict[int, Sequence[int]]]:
-    """The same, number by number: the definition."""
+    """The columns, number by number, and those that readers ask for first as they were."""
     gather = _gathered(order, got)
     at, own = gather(columns.at, True), gather(_own(columns.mono, columns.at), True)
     rtt = gather(columns.rtt, False)

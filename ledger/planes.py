@@ -108,6 +108,27 @@ def lanes(numbers: Iterable[int], count: int) -> int:
     return long
 
 
+def laned(planes: Sequence[Plane], count: int) -> int:
+    """The numbers of a column as `lanes` would give them. Raises TooWide if one is negative, Damaged as `decode` does."""
+    width = len(planes)
+    if width > 7 or (planes and (planes[-1] > 127 if isinstance(planes[-1], int) else not planes[-1].isascii())):
+        raise TooWide
+    raw = bytearray(8 * count)
+    for byte, stored in enumerate(planes):
+        plane = bytes((stored & 255,)) * count if isinstance(stored, int) else stored
+        if len(plane) != count:
+            raise Damaged(f"a byte plane holds {len(plane)} numbers, not {count}")
+        raw[byte::8] = plane
+    return int.from_bytes(raw, "little")
+
+
+def repeated(numbers: Sequence[int], sizes: Sequence[int]) -> int:
+    """In lanes, each number as often as its size says. Raises OverflowError if one is negative or too great."""
+    return int.from_bytes(
+        b"".join([number.to_bytes(8, "little") * size for number, size in zip(numbers, sizes, strict=True)]), "little"
+    )
+
+
 def difference(minuend: int, subtrahend: int, count: int) -> int:
     """Lane by lane, in two's complement. Both as `lanes` gives them, or sums of such below 2^63."""
     high = _high(count)
@@ -130,6 +151,38 @@ def shifted(long: int, count: int) -> int:
     return (long << 64) & ((1 << (64 * count)) - 1)
 
 
+ROOM: Final = 1 << 61
+"""Two numbers below it can be added in a lane."""
+
+
+def multiplied(long: int, by: int, count: int) -> int:
+    """Every number times `by` (from 1 on). Raises TooWide unless all products are below ROOM."""
+    if long & constant((1 << 64) - (1 << max(0, 61 - by.bit_length())), count):
+        raise TooWide
+    return long * by
+
+
+def divided(long: int, rest: int, by: int, count: int) -> int | None:
+    """Every number, less `rest`, divided by `by` (1 < `by` < 2^62, `rest` < `by`); None unless all leave that very rest.
+
+    A long integer is divided as a whole. That this divides lane by lane is seen from the quotients: none is so great that it
+    could carry, times `by`, into the next lane.
+    """
+    long -= rest * constant(1, count)
+    if not is_plain(long, count):  # a number less than `rest` leaves another
+        return None
+    quotient, left = divmod(long, by)
+    return None if left or quotient & constant((1 << 64) - (1 << (64 - by.bit_length())), count) else quotient
+
+
 def unlane(long: int, count: int) -> bytes:
     """The lanes as bytes, eight a number, lowest first."""
     return long.to_bytes(8 * count, "little")
+
+
+def unlaned(long: int, count: int) -> array[int]:
+    """The lanes as numbers, in two's complement (typecode q)."""
+    numbers = array("q", unlane(long, count))
+    if _BIG:
+        numbers.byteswap()
+    return numbers

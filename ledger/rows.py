@@ -98,7 +98,9 @@ def chain_after(chain: bytes, leaf: bytes) -> bytes:
 
 def deflate(plane: Plane, *, noisy: bool = True) -> Plane:
     """A byte plane as stored: deflated if that is shorter by an eighth. `noisy`: it may be left at a glance."""
-    if isinstance(plane, int) or len(plane) < 16 or (noisy and len(set(plane[:128])) > 88):
+    if isinstance(plane, int) or len(plane) < 16:
+        return plane
+    if noisy and len(set(head := plane[:128])) * 16 > len(head) * 11:
         return plane
     packed = _deflated(plane)
     return packed if len(packed) * 8 <= len(plane) * 7 else plane

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -327,8 +327,9 @@ class Ledger:
         the first receipt, anything else raises Conflict. `seal=False` leaves sealing to the feed's origin.
         """
         given = [events] if isinstance(events, (Event, Opaque, Observed)) else events
-        batch: list[Observed] = []
-        for event in given:
+        observed = all(kind is Observed for kind in set(map(type, given)))
+        batch: list[Any] = list(given) if observed else []
+        for event in () if observed else given:
             if isinstance(event, Observed):
                 batch.append(event)
             elif at is None:

@@ -6,6 +6,7 @@ within a record, `cutting` opens less). What does not fit together is Damaged. P
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, compress, pairwise, repeat
@@ -17,7 +18,7 @@ from ledger.blocks import AT, BACK, COMMON, DELTA, HELD, HOLD, MONO, NUMBER, RTT
 from ledger.entry import Observed
 from ledger.errors import Damaged
 from ledger.events import PingAnswered, PingFailed
-from ledger.planes import Plane
+from ledger.planes import Plane, TooWide
 
 
 class Pings:
@@ -96,24 +97,12 @@ class Pings:
         contexts = self.block.contexts
         kept = len(contexts) if index in COMMON else sum(context.answered for context in contexts)
         count = self.starts[kept]
-        numbers: Iterable[int] = planes.decode(self._opened(stored.planes, count), count)
-        steps: Iterable[int] = planes.decode(self._opened(stored.firsts, kept), kept)
-        if stored.scale != 1:
-            numbers = map(mul, numbers, repeat(stored.scale))
-            steps = map(mul, steps, repeat(stored.scale))
-        firsts = [first + stored.base for first in accumulate(steps)]
-        if index in DELTA:
-            values = list(numbers)
-            starts, before = self.starts, 0
-            for number, first in enumerate(firsts):
-                start = starts[number]
-                values[start] = first - before
-                before = first + sum(values[start + 1 : starts[number + 1]])
-            values = list(accumulate(values))
-            if may_wrap(stored):
-                values = list(map(planes.wrapped, values))
-        else:
-            values = list(map(add, numbers, chain.from_iterable(map(repeat, firsts, self.sizes))))
+        opened = Column(stored.scale, stored.base, self._opened(stored.firsts, kept), self._opened(stored.planes, count))
+        starts = self.starts[: kept + 1]
+        try:
+            values = quick_values(opened, starts, delta=index in DELTA)
+        except (TooWide, OverflowError):
+            values = plain_values(opened, starts, delta=index in DELTA)
         self._cache[index] = values
         return values
 
@@ -260,6 +249,46 @@ class Pings:
         return sum(bisect_right(at, until, start, end) - start for start, end in pairwise(self.starts))
 
 
+def plain_values(column: Column, starts: Sequence[int], *, delta: bool) -> list[int]:
+    """The values of a column in the order of contexts, number by number: the definition. `starts`: where each context begins,
+    and the end of the last; `delta`: whether it holds differences along a context, not the excess over the least.
+    """
+    numbers: Iterable[int] = planes.decode(column.planes, starts[-1])
+    steps: Iterable[int] = planes.decode(column.firsts, len(starts) - 1)
+    if column.scale != 1:
+        numbers = map(mul, numbers, repeat(column.scale))
+        steps = map(mul, steps, repeat(column.scale))
+    firsts = [first + column.base for first in accumulate(steps)]
+    if not delta:
+        return list(map(add, numbers, chain.from_iterable(map(repeat, firsts, map(sub, starts[1:], starts)))))
+    values, before = list(numbers), 0
+    for number, first in enumerate(firsts):
+        start = starts[number]
+        values[start] = first - before
+        before = first + sum(values[start + 1 : starts[number + 1]])
+    values = list(accumulate(values))
+    return list(map(planes.wrapped, values)) if may_wrap(column) else values
+
+
+def quick_values(column: Column, starts: Sequence[int], *, delta: bool) -> list[int]:
+    """The same, whole columns at once: multiplied and added as long integers. Raises TooWide or OverflowError where a number
+    may not fit there.
+    """
+    count, scale = starts[-1], column.scale
+    firsts = [first * scale + column.base for first in accumulate(planes.decode(column.firsts, len(starts) - 1))]
+    if not count or scale < 1 or may_wrap(column) or max(firsts) >= planes.ROOM:
+        raise TooWide
+    sizes = list(map(sub, starts[1:], starts))
+    if not delta:
+        long = planes.laned(column.planes, count)
+    else:
+        # Summed up throughout, then each context moved to where it begins.
+        sums = array("Q", accumulate(planes.decode(column.planes, count)))
+        firsts = [first - sums[start] * scale for first, start in zip(firsts, starts, strict=False)]
+        long = planes.lanes(sums, count)
+    return planes.unlaned(planes.multiplied(long, scale, count) + planes.repeated(firsts, sizes), count).tolist()
+
+
 def may_wrap(column: Column) -> bool:
     """Whether a difference in this column may have been taken modulo 2^64: then it is 2^62 or more."""
     return column.scale.bit_length() + 8 * max(len(column.planes), len(column.firsts)) > 62
@@ -281,7 +310,9 @@ def _gaps(parts: Sequence[_Part], at: Sequence[int]) -> list[int]:
     """
     if len({part.context.peer for part in parts}) == len(parts):
         # Whatever the clock did in between, it went from one side of each gap to the other in one step at least as great.
-        return [max(map(abs, map(sub, at[p.start + 1 : p.end], at[p.start : p.end])), default=0) for p in parts]
+        steps = list(map(sub, at[1:], at))
+        runs = [steps[part.start : part.end - 1] or (0,) for part in parts]
+        return [max(*run, -min(run)) for run in runs]
     found = [0] * len(parts)
     order = sorted(range(len(parts)), key=lambda number: (parts[number].context.peer, parts[number].first))
     run: list[int] = []

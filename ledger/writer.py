@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from ledger import codec, rows
-from ledger.blocks import AT, Context
+from ledger.blocks import Context
 from ledger.entry import Observed
 from ledger.errors import Conflict, Damaged, EventRefused, Forked
 from ledger.events import KeyChanged, MachineJoined, MachineLeft, MachineReconnected, PingAnswered, PingFailed
@@ -112,9 +112,9 @@ class FeedWriter:
         records: list[tuple[codec.Record, Pings]] = []
         start = 0
         try:
-            for entry in batch:
-                if entry.event.__class__ not in _PINGS:
-                    codec.check(entry, "an entry")
+            controls = codec.controls_among(batch)
+            for _place, entry in controls:
+                codec.check(entry, "an entry")
             while seal and (size := self._due(tail, start)):
                 records.append(self._make(self.head.sealed + 1 + start, tail[start : start + size]))
                 self._check_texts(records[-1][0].pings.contexts)
@@ -129,9 +129,11 @@ class FeedWriter:
             self.check(batch)  # names the culprit
             raise
         written, stood = self.head.last, bool(self.tail)
-        self._insert_controls(written + 1, batch)
+        self._insert_controls(written + 1, controls)
+        place = 0
         for record, pings in records:
-            self._insert_record(record, pings)
+            self._insert_record(record, pings, tail[place : place + record.count])
+            place += record.count
         fresh = max(start, len(self.tail))
         self.tail = [*tail[start:fresh], *map(_as_stored, tail[fresh:])]
         if records and stood:
@@ -164,7 +166,7 @@ class FeedWriter:
             return False
         while self.tail:
             record, pings = self._make(self.head.sealed + 1, self.tail)
-            self._insert_record(record, pings)
+            self._insert_record(record, pings, self.tail)
             self.tail = self.tail[record.count :]
         self._cover(self.head.last)
         self._set_head(last=self.head.last)
@@ -186,9 +188,8 @@ class FeedWriter:
         try:
             made, pings = codec.arrange_record(record.first, entries)
             self._check_texts(made.pings.contexts)
-            for entry in entries:
-                if entry.event.__class__ not in _PINGS:
-                    codec.check(entry, "an entry")
+            for _place, entry in codec.controls_among(entries):
+                codec.check(entry, "an entry")
         except (EventRefused, TypeError, ValueError, OverflowError) as error:
             raise Damaged(f"a record that no ledger would write: {error}", position=self.feed.at(record.first)) from None
         if made != record:
@@ -198,8 +199,8 @@ class FeedWriter:
                 raise Forked(self.feed.at(index), ("the open part", "a record"))
         last = self.head.sealed + record.count
         held = self.head.last
-        self._insert_controls(held + 1, entries[held - self.head.sealed :])
-        self._insert_record(record, pings)
+        self._insert_controls(held + 1, codec.controls_among(entries[held - self.head.sealed :]))
+        self._insert_record(record, pings, entries)
         if self.tail:
             self.tail = self.tail[record.count :]
             self._cover(held)
@@ -207,12 +208,11 @@ class FeedWriter:
 
     # Rows.
 
-    def _insert_controls(self, first: int, batch: Sequence[Observed]) -> None:
+    def _insert_controls(self, first: int, controls: Sequence[tuple[int, Observed]]) -> None:
+        """Rows of control entries, each given with its place after the entry with index `first`."""
         found = []
-        for index, entry in enumerate(batch, first):
+        for place, entry in controls:
             event = entry.event
-            if event.__class__ in _PINGS:
-                continue
             raw = codec.encode_event(event)
             try:
                 body: str | bytes = raw.decode()
@@ -220,7 +220,7 @@ class FeedWriter:
                 body = raw
             columns = (
                 self.row,
-                index,
+                first + place,
                 entry.at_ns,
                 entry.boot,
                 entry.mono_ns,
@@ -264,13 +264,15 @@ class FeedWriter:
             self._run("insert into context values (?, ?, ?, ?)", (*columns, rows.row_sum(*columns)))
         return number
 
-    def _insert_record(self, record: codec.Record, pings: Pings) -> None:
-        """The record's row; its control entries have theirs already, or get them in the same transaction."""
+    def _insert_record(self, record: codec.Record, pings: Pings, entries: Sequence[Observed]) -> None:
+        """The row of the record that the first of `entries` make; its control entries have theirs already, or get them in the
+        same transaction.
+        """
         block, head = record.pings, self.head
         numbers = [self._number(context) for context in block.contexts]
         groups = pings.groups() if block.count else []
         origin, directory, body = rows.encode_body(block, numbers, groups, record.first)
-        low, high, steady = _span(record, pings, head.peak_ns)
+        low, high, steady = _span(entries[: record.count], head.peak_ns)
         leaf = codec.leaf_of(record)
         peak = high if head.peak_ns is None else max(high, head.peak_ns)
         lost = sum(group.count for group in groups if group.reason is not None)
@@ -309,10 +311,8 @@ def _as_stored(entry: Observed) -> Observed:
     return rows.decode_open(rows.encode_open([entry]))[0] if type(entry.event) is PingFailed else entry
 
 
-def _span(record: codec.Record, pings: Pings, before: int | None) -> tuple[int, int, int]:
-    """Least and greatest wall clock of a record, and whether the clock never went back in it nor behind `before`."""
-    walls = pings.in_order(pings.column(AT)) if pings.count else []
-    for control in record.controls:
-        walls.insert(control.place, control.at_ns)
+def _span(entries: Sequence[Observed], before: int | None) -> tuple[int, int, int]:
+    """Least and greatest wall clock of a record's entries, and whether the clock never went back in it nor behind `before`."""
+    walls = [entry.at_ns for entry in entries]
     steady = all(map(le, walls, walls[1:])) and (before is None or walls[0] >= before)
-    return min(walls), max(walls), int(steady)
+    return (walls[0], walls[-1], 1) if steady else (min(walls), max(walls), 0)

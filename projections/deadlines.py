@@ -13,16 +13,18 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right
 from collections.abc import Callable, Collection
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import msgspec
 
 from ledger.entry import Entry
+from ledger.events import FeedReceived
 from ledger.identity import Feed
 from projections.monitor import PINGS, Horizon, Monitor, Rule, Run, Seen, State, Witness
 from projections.pace import Pace
 from projections.past import Key
 
+RECEIPTS: Final = frozenset({"feed.received"})
 Span = Callable[[Pace, int, int], int]
 """A length in ns, given the pace and the effective instants between which it is measured."""
 
@@ -36,11 +38,14 @@ class Awaited(msgspec.Struct, gc=False, array_like=True):
 
 
 class Awaiting(State):
-    """By feed id and key what is awaited; by feed id a heap of (not due before, key), and the keys that stand in it."""
+    """By feed id and key what is awaited; by feed id a heap of (not due before, key), and the keys that stand in it. `held`: by
+    feed id how many entries of others it holds, of feeds that tell of partings.
+    """
 
     open: dict[str, dict[str, Awaited]] = msgspec.field(default_factory=dict)
     heap: dict[str, list[tuple[int, str]]] = msgspec.field(default_factory=dict)
     queued: dict[str, set[str]] = msgspec.field(default_factory=dict)
+    held: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
 
 
 class Responds(Monitor):
@@ -62,20 +67,32 @@ class Responds(Monitor):
         peers: bool = False,
         what: str = "no answer came in time",
     ) -> None:
-        """`unless`: what calls it off, for a slice; `peers`: slices are machines, and one that leaves, whoever writes it,
-        calls it off too. Where pings are among the `kinds`, `within` is one and a half intervals or
-        more: a run of pings then answers itself.
+        """`unless`: what calls it off, for a slice; `peers`: slices are machines, and one that leaves, whoever writes it, calls
+        it off too: when it is written, and when the feed's machine comes to hold that. Where pings are among the `kinds`,
+        `within` is one and a half intervals or more: a run of pings then answers itself.
         """
         super().__init__(rule)
         self.trigger, self.answer, self.within, self.unless = trigger, answer, within, unless
         self.peers, self.what = peers, what
-        self.kinds = frozenset(kinds) - PINGS
+        self.kinds = (frozenset(kinds) | (RECEIPTS if peers else frozenset())) - PINGS
         self.pings = PINGS & frozenset(kinds)
         self._era = (1, 0, 0, 0)
 
     def step(self, entry: Entry, now_ns: int) -> None:
         """Something that calls off, an answer, a trigger."""
+        event = entry.event
+        if self.peers and isinstance(event, FeedReceived):
+            self._learn(entry.feed, event, now_ns)
         self._see(entry, now_ns)
+
+    def _learn(self, feed: Feed, event: FeedReceived, now_ns: int) -> None:
+        """What is received may say of machines that they are gone: from here on this feed's machine need not wait for them."""
+        if event.feed in self.pace.acts:
+            held = self.state.held.setdefault(feed.id, {})
+            before = held.get(event.feed, 0)
+            for machine in sorted(self.pace.told(event.feed, before, event.held)):
+                self._close(feed, machine, now_ns, answered=False)
+            held[event.feed] = max(before, event.held)
 
     def ping(self, run: Run) -> bool:
         """The first ping answers, the last one triggers; within a run each answers the one before."""

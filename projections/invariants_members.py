@@ -83,7 +83,7 @@ class LeaveIsFinal(Enrolled):
     state_type: ClassVar[type[State]] = Holding
 
     def __init__(self) -> None:
-        says = "Who holds that a machine left, or is that machine, has no new link to it until it joins anew."
+        says = "Who holds that a machine left, itself included, has no new link to or from it until it joins anew."
         super().__init__(Rule("B13", "a leave is final", "mesh", says))
 
     def other(self, entry: Entry) -> None:
@@ -96,7 +96,7 @@ class LeaveIsFinal(Enrolled):
             judged = False
             for gone in {event.peer, observer} & self.state.left.keys():
                 _at_ns, pos, feed, index, writer = self.state.left[gone]
-                if observer in {gone, writer} or self.state.held.get(observer, {}).get(feed, 0) >= index:
+                if observer == writer or self.state.held.get(observer, {}).get(feed, 0) >= index:
                     judged = True
                     what = f"{gone} had left, and {observer} holds that"
                     self.state.doubted.setdefault(gone, []).append((entry.effective_ns, entry.position, what, pos))

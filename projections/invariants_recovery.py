@@ -82,14 +82,15 @@ class CrashIsSeen(AcrossFeeds):
             if horizon.end_ns[feed] == ends[feed.machine]:
                 last[feed.machine] = feed.at(state.entries)
             for peer, ping in state.pings.items():
-                pair = feed.machine, peer
-                answered[pair] = max(answered.get(pair, 0), ping.answered_ns)
+                if ping.answered:
+                    pair = feed.machine, peer
+                    answered[pair] = max(answered.get(pair, ping.answered_ns), ping.answered_ns)
         for silent, since_ns in ends.items():
             interval_ns = self.pace.interval_ns(since_ns, since_ns)
             for other in self.state.running if silent in self.state.running else ():
                 if other == silent or ends.get(other, 0) <= since_ns:
                     continue
-                if answered.get((other, silent), 0) > since_ns + interval_ns:
+                if answered.get((other, silent), since_ns) > since_ns + interval_ns:
                     self.tally.uncovered += 1
                 else:
                     self._judge(other, silent, since_ns, ends[other], last[silent], pending=True)

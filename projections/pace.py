@@ -4,7 +4,8 @@ Settings are told by one machine and hold for all, so a monitor of another machi
 `Pace` is the list of all settings in the order in which they came into force. The highest generation wins, then the
 smaller machine name; before the first the defaults of `settings.changed` hold. Where they changed while something was awaited
 the longest interval counts: a deadline is never shorter than what anybody was told. It knows too when machines left or were
-disconnected on purpose, whoever wrote it: nobody is late for them. Pure values.
+disconnected on purpose, whoever wrote it, and where that stands: nobody is late for them, then or when they come to know. Pure
+values.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _MS: Final = 1_000_000
 
 class Pace(msgspec.Struct):
     """The settings in force, by the effective instant from which they were: `instants` ascending, `settings` and the machines
-    that told them beside it. `partings`: by machine the instants at which it left or was disconnected, ascending.
+    that told them beside it. `partings`: by machine the instants at which it left or was disconnected, ascending; `acts`: by
+    feed id the indexes of the entries that say so, ascending, and the machines beside them.
     """
 
     KINDS: ClassVar[tuple[str, ...]] = ("settings.changed", "machine.left", "machine.disconnected")
@@ -34,6 +36,7 @@ class Pace(msgspec.Struct):
     settings: list[SettingsChanged] = []
     machines: list[str] = []
     partings: dict[str, list[int]] = {}
+    acts: dict[str, list[tuple[int, str]]] = {}
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Self:
@@ -48,6 +51,7 @@ class Pace(msgspec.Struct):
         event = entry.event
         if isinstance(event, (MachineLeft, MachineDisconnected)):
             self.partings.setdefault(event.machine, []).append(entry.effective_ns)
+            self.acts.setdefault(entry.feed.id, []).append((entry.index, event.machine))
         if not isinstance(event, SettingsChanged):
             return
         if self.settings:
@@ -90,6 +94,10 @@ class Pace(msgspec.Struct):
         """Whether a machine left or was disconnected between two instants, both included."""
         found = self.partings.get(machine)
         return found is not None and bisect_right(found, until_ns) > bisect_left(found, since_ns)
+
+    def told(self, feed_id: str, after: int, last: int) -> set[str]:
+        """Of whom one learns that they left or were disconnected who held `after` entries of a feed, and then holds `last`."""
+        return {machine for index, machine in self.acts.get(feed_id, ()) if after < index <= last}
 
 
 def _order(entry: Entry) -> tuple[int, str, int, str, int]:

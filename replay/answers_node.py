@@ -66,7 +66,9 @@ class Peer(Struct, frozen=True):
 
 
 class Status(Answer, frozen=True, kw_only=True, tag="meshledger.status/1"):
-    """`status`: the node now. `state`: `checking` until it knows that its own record was not rolled back, then `running`."""
+    """`status`: the node now. `state`: `checking` until it knows that its own record was not rolled back, then `running`. `hint`:
+    where the node as a whole may be in trouble.
+    """
 
     machine: str
     cluster: str | None
@@ -81,6 +83,7 @@ class Status(Answer, frozen=True, kw_only=True, tag="meshledger.status/1"):
     state: Literal["checking", "running", "stopping"]
     position: Pos
     members: dict[str, Peer]
+    hint: str | None = None
 
 
 class Looked(Struct, frozen=True):
@@ -136,7 +139,7 @@ def status(said: Mapping[str, Any]) -> Status:
         machine=said["machine"], cluster=said["cluster"], incarnation=said["incarnation"], transport=said["transport"],
         addressing=said["addressing"], hostname=said["hostname"], software=said["software"], boot=said["boot"],
         since=format_instant(said["since_ns"]), at=format_instant(said["at_ns"]), state=said["state"],
-        position=said["position"], members=members,
+        position=said["position"], members=members, hint=said.get("hint"),
     )  # fmt: skip
 
 

@@ -223,6 +223,7 @@ def status_(asked: Asked, /, *, machine: str | None) -> int:
         above=[
             f"{answer.machine} in cluster {name}, {members}, {linked} of {others} linked",
             f"{answer.state} since {answer.since}, {answer.transport}, {answer.hostname or 'no host name'}, at {answer.position}",
+            *([f"hint: {answer.hint}"] if answer.hint else []),
             "",
         ],
     )

@@ -20,7 +20,7 @@ from typing import Any, Final
 from ledger.blocks import AT, HOLD, NUMBER, SENT
 from ledger.entry import Entry, Opaque
 from ledger.errors import LedgerError
-from ledger.events import PingAnswered, PingFailed
+from ledger.events import FeedReceived, PingAnswered, PingFailed
 from ledger.feeds import FeedReader
 from ledger.heads import RecordRow, Timeline
 from ledger.identity import Feed
@@ -109,10 +109,10 @@ class _Judging:
         if record.steady and not timeline.stretches:
             controls = reader.controls_of(record)
             if all(entry.event.__class__ is not Opaque and entry.event.kind not in APART for entry in controls):
-                sealed = _Sealed(reader, record, controls, course)
+                sealed = _Sealed(reader, record, controls, course, self.watch.pace)
                 if not course.begun:
                     course.begin(sealed.walls[0], sealed.boot, sealed.monos[0])
-                    sealed = _Sealed(reader, record, controls, course)
+                    sealed = _Sealed(reader, record, controls, course, self.watch.pace)
                 if sealed.even:
                     yield from self._sealed(sealed, rank)
                     return
@@ -172,8 +172,8 @@ def _only(state: FeedState, peer: str) -> FeedState:
 class _Sealed:
     """A record opened to be told at once. `even`: all its clocks are of one kind and boot, the feed's last, and never go back."""
 
-    def __init__(self, reader: FeedReader, record: RecordRow, controls: list[Entry], course: Course) -> None:
-        self.reader, self.record, self.controls, self.course = reader, record, controls, course
+    def __init__(self, reader: FeedReader, record: RecordRow, controls: list[Entry], course: Course, pace: Pace) -> None:
+        self.reader, self.record, self.controls, self.course, self.pace = reader, record, controls, course, pace
         self.pings: Pings = reader.pings(record, controls)
         self.walls: list[int] = self.pings.in_order(self.pings.column(AT)) if self.pings.count else []
         timed, self.boot = self._clocked()
@@ -229,7 +229,7 @@ class _Sealed:
         pings, starts = self.pings, self.pings.starts
         times: Sequence[int] = pings.column(AT) if self.boot is None else pings.mono()
         counted = pings.column(NUMBER)
-        words = [entry.index - self.record.first - place for place, entry in enumerate(self.controls) if _names(entry, peer)]
+        words = [entry.index - self.record.first - place for place, entry in enumerate(self.controls) if self._names(entry, peer)]
         if len(numbers) == 1 and not words:
             start, end = starts[numbers[0]], starts[numbers[0] + 1]
             first = counted[start]
@@ -257,6 +257,13 @@ class _Sealed:
             before = each
         yield self._run(before[1], rest[begun][2], before[2] + 1, gap_ns)
 
+    def _names(self, entry: Entry, peer: str) -> bool:
+        """Whether a control entry is about a peer, under whatever name its field has, or may tell that it is gone."""
+        event = entry.event
+        if isinstance(event, FeedReceived):
+            return peer in self.pace.told(event.feed, 0, event.held)
+        return peer in {getattr(event, "peer", None), getattr(event, "machine", None)}
+
     def _run(self, number: int, start: int, end: int, gap_ns: int) -> Run:
         """Neighbours of one context, from column to column."""
         pings, course, boot = self.pings, self.course, self.boot
@@ -273,11 +280,6 @@ class _Sealed:
             pings.index(pings.order[start]), pings.index(pings.order[end - 1]), first_ns, last_ns, begun_ns, now_ns, gap_ns,
             pings.column(NUMBER)[start], context.answered and bool(context.given & 12),
         )  # fmt: skip
-
-
-def _names(entry: Entry, peer: str) -> bool:
-    """Whether a control entry is about a peer, under whatever name its field has."""
-    return peer in {getattr(entry.event, "peer", None), getattr(entry.event, "machine", None)}
 
 
 def _stamps_in_order(pings: Pings) -> bool:

@@ -16,11 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import Final
 
 from replay.answers_why import Other, Seen, Why
 from replay.headlines import counted
 from replay.spans import format_span
 
+OTHERS_MAX: Final = 8
+"""So many others are told one by one, whatever they saw."""
 _MEANS = {
     "renamed-without-dns": "the new host name of {who} has no address in DNS",
     "name-unresolvable": "the host name of {who} had no address in DNS",
@@ -61,7 +64,7 @@ def why_lines(answer: Why) -> Iterator[str]:
     if answer.since is not None:
         yield from _part("since", [_span(answer)])
     yield from _part("chain", list(_chain(answer)))
-    yield from _part("others", [_other(other, answer) for other in answer.others])
+    yield from _part("others", _others(answer))
     yield from _part("grounds", list(_grounds(answer)))
     if answer.advice is not None:
         yield from _part("do", [answer.advice])
@@ -103,6 +106,22 @@ def _chain(answer: Why) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:3] if rows else []
     for row in rows:
         yield "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip()
+
+
+def _others(answer: Why) -> Iterator[str]:
+    """One by one; where they are many, those who saw every one of the four links up in one line."""
+    clear = [other.machine for other in answer.others if all(seen.state == "up" for seen in _four(other))]
+    told_alone = len(answer.others) <= OTHERS_MAX
+    for other in answer.others:
+        if told_alone or other.machine not in clear:
+            yield _other(other, answer)
+    if clear and not told_alone:
+        named = f"{' '.join(clear[:4])}{f' and {len(clear) - 4} more' if len(clear) > 4 else ''}"
+        yield f"{counted(len(clear), 'other')} saw every link with {answer.target} and {answer.source} up: {named}"
+
+
+def _four(other: Other) -> tuple[Seen, Seen, Seen, Seen]:
+    return other.to_target, other.from_target, other.to_source, other.from_source
 
 
 def _other(other: Other, answer: Why) -> str:

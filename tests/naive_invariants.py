@@ -263,6 +263,19 @@ def _departed(entry: Entry) -> str | None:
 Key = Callable[[Entry], str | None]
 
 
+def _learns(log: Log, entries: list[Entry], place: int, key: str) -> bool:
+    """Whether a feed's machine comes to hold at `place` that the machine `key` left, or was disconnected on purpose."""
+    entry = entries[place]
+    if not is_(entry, "feed.received"):
+        return False
+    source = entry.event.feed
+    told = [each.event.held for each in entries[:place] if is_(each, "feed.received") and each.event.feed == source]
+    return any(
+        each.feed.id == source and _departed(each) == key and max(told, default=0) < each.index <= entry.event.held
+        for each in log.shown
+    )
+
+
 def responds(log: Log, trigger: Key, answer: Key, length: Callable[[int, int], int], unless: Key) -> Found:
     """Of every question: is the first thing that settles it there in time?"""
     found = Found()
@@ -274,11 +287,11 @@ def responds(log: Log, trigger: Key, answer: Key, length: Callable[[int, int], i
             if key is None:
                 continue
             held = last.get(key)
-            waiting = held is not None and _settled(entries, held, key, answer, unless) > place
+            waiting = held is not None and _settled(log, entries, held, key, answer, unless) > place
             if waiting and not _late(log, entries, time, held, place, length):
                 continue  # asked already
             last[key] = place
-            end = _settled(entries, place, key, answer, unless)
+            end = _settled(log, entries, place, key, answer, unless)
             over = end == len(entries)
             late = _late(log, entries, time, place, end, length)
             again = [
@@ -300,11 +313,13 @@ def responds(log: Log, trigger: Key, answer: Key, length: Callable[[int, int], i
     return found
 
 
-def _settled(entries: list[Entry], place: int, key: str, answer: Key, unless: Key) -> int:
+def _settled(log: Log, entries: list[Entry], place: int, key: str, answer: Key, unless: Key) -> int:  # noqa: PLR0917
     """The place of the first entry that answers, calls off, or ends all waiting."""
     for each in range(place + 1, len(entries)):
         entry = entries[each]
-        if key in (answer(entry), unless(entry)) or isinstance(entry.event, Opaque) or is_(entry, "node.started", "node.stopped"):
+        if key in (answer(entry), unless(entry)) or _learns(log, entries, each, key):
+            return each
+        if isinstance(entry.event, Opaque) or is_(entry, "node.started", "node.stopped"):
             return each
     return len(entries)
 

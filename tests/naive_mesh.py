@@ -3,9 +3,9 @@
 As `naive_invariants`, whose `Log` and `Found` it uses. A pair, a machine, a leave is followed through the log by itself, from
 its beginning to its end, and whatever is asked of it is looked up in the list.
 
-Not here: B6, which asks the fold for its links (`model.py` gives them, at every position); B11, which has no naive twin yet; and
-A2, B1 and B18, which are about stored bytes, copies and signed heads, of which entries say nothing: `properties/test_damage.py`,
-`test_merge.py` and `unit/test_check.py` judge those.
+Not here: B6, which asks the fold for its links (`model.py` gives them, at every position), and A2, B1 and B18, which are about
+stored bytes, copies and signed heads, of which entries say nothing: `properties/test_damage.py`, `test_merge.py` and
+`unit/test_check.py` judge those.
 """
 
 from __future__ import annotations
@@ -211,6 +211,58 @@ def ever(log: Log, place: int) -> set[str]:
     return {entry.event.machine for entry in log.controls[: place + 1] if is_(entry, "machine.joined")}
 
 
+def enrolled(log: Log, place: int, machine: str) -> bool:
+    """Whether the last that was said of a machine, up to the control at `place`, is that it joined."""
+    acts = [e for e in log.controls[: place + 1] if is_(e, "machine.joined", "machine.left") and e.event.machine == machine]
+    return bool(acts) and is_(acts[-1], "machine.joined")
+
+
+def b11(log: Log) -> Found:
+    found = Found()
+    for place, act in enumerate(log.controls):
+        if is_(act, "machine.joined", "machine.left"):
+            for other in running(log, place):
+                if other not in (act.feed.machine, act.event.machine) and enrolled(log, place, other):
+                    _told(log, found, place, other)
+    return found
+
+
+def _told(log: Log, found: Found, place: int, other: str) -> None:
+    """Whether `other` said in time that it holds the act at `place`: by its next words, one after another."""
+    act = log.controls[place]
+    since, allowed = act.effective_ns, 3 * log.interval(act.effective_ns)
+
+    def late(until: int, each: int) -> bool:
+        if until - since <= allowed:
+            return False
+        if any(is_(e, "feed.received") and e.feed.machine == other for e in log.controls[: each + 1]):
+            found.at(act)
+        else:
+            found.uncovered = True  # it never says what it holds
+        return True
+
+    if held(log, place, other, act.feed.id) >= act.index:  # its clock is behind
+        found.judged = True
+        return
+    for each, entry in enumerate(log.controls[place + 1 :], place + 1):
+        if is_(entry, "machine.left") and entry.event.machine == other:
+            return
+        if entry.feed.machine != other:
+            continue
+        if is_(entry, *LIVES):
+            if not late(ended(log, each), each):
+                found.uncovered = True
+            return
+        if is_(entry, "feed.received"):
+            if late(entry.effective_ns, each):
+                return
+            if held(log, each, other, act.feed.id) >= act.index:
+                found.judged = True
+                return
+    if not late(log.end(other) or 0, len(log.controls)):
+        found.pending = True
+
+
 def b13(log: Log) -> Found:
     found = Found()
     for place, entry in enumerate(log.controls):
@@ -221,7 +273,7 @@ def b13(log: Log) -> Found:
             leave = last_leave(log, place, machine)
             if leave is None:
                 continue
-            if observer in (machine, leave.feed.machine) or held(log, place, observer, leave.feed.id) >= leave.index:
+            if observer == leave.feed.machine or held(log, place, observer, leave.feed.id) >= leave.index:
                 doubted = True
                 again = joined_later(log, place, machine)
                 if again is not None and again - entry.effective_ns <= 2 * log.interval(entry.effective_ns):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -40,11 +41,17 @@ else:
 COMMAND = "import sys; from replay.cli import main; sys.exit(main())"
 
 
-def free_port() -> int:
-    """A port that nobody listens at now."""
-    with socket.socket() as there:
-        there.bind(("127.0.0.1", 0))
-        return there.getsockname()[1]
+def free_port(hosts: Sequence[str] = ("127.0.0.1",)) -> int:
+    """A port that nobody has now at any of these addresses. It is none of those that a kernel gives to whoever asks for any or to
+    a connection: one that is not listened at for a moment, as when its node starts again, would be gone.
+    """
+    for _ in range(1000):
+        port = random.randint(10_000, 32_000)
+        with contextlib.ExitStack() as taken, contextlib.suppress(OSError):
+            for host in hosts:
+                taken.enter_context(socket.socket()).bind((host, port))
+            return port
+    raise AssertionError("no port is free")
 
 
 class Node:
@@ -95,6 +102,15 @@ class Node:
             own = [feed for feed in ledger.feeds() if feed.machine == self.name]
             return [entry.event for feed in own for entry in ledger.read(feed) if entry.kind in kinds]
 
+    def waited(self) -> int:
+        """How long, in ns of its own clock, its last start was without any link."""
+        with Ledger.open(self.folder.ledger) as ledger:
+            own = sorted(feed for feed in ledger.feeds() if feed.machine == self.name)
+            lives = [entry for feed in own for entry in ledger.read(feed) if entry.kind in {"node.started", "link.established"}]
+        since = max(place for place, entry in enumerate(lives) if entry.kind == "node.started")
+        first = next(entry for entry in lives[since:] if entry.kind == "link.established")
+        return (first.mono_ns or 0) - (lives[since].mono_ns or 0)
+
     def complaints(self) -> str:
         """What it wrote to stderr that is no log line."""
         lines = (self.folder.path / "stderr").read_text().splitlines()
@@ -109,7 +125,7 @@ def raised(
     address of each, with one port for all, where they are not all at 127.0.0.1.
     """
     where = dict(zip(NAMES, hosts or ["127.0.0.1"] * count, strict=False))
-    shared = free_port()
+    shared = free_port([host for host in hosts if host.startswith("127.")])  # others are in namespaces of their own
     nodes = [Node(folder / name, name, shared if hosts else free_port()) for name in NAMES[:count]]
     settings = SettingsChanged(1, interval_ms, timeout_ms or max(interval_ms // 2, 150), lost_after)
     now = time.time_ns()

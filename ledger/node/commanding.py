@@ -27,6 +27,7 @@ from ledger.node.signals import Halt, LookedUp, LookUp, Probe, Probed
 from ledger.node.state import SECOND, Core
 
 Answered = Callable[[Mapping[str, Any]], None]
+SHUT = ("auth-failed", "not-a-member")
 ELSEWHERE = ("leave", "sethostname", "status")
 """What a machine does by itself, wherever it was commanded; the rest is a word about a machine, which any member can say."""
 
@@ -163,6 +164,14 @@ def _sethostname(core: Core, text: str, *, force: bool, answered: Answered) -> N
         core.do(LookUp(core.ask(resolved), name))
 
 
+def _shut_out(core: Core) -> str | None:
+    """A machine without a link, some of whose dials met a door that its key does not open, may be the last to know."""
+    peers = [core.peers[name] for name in core.others if name in core.peers]
+    if any(peer.channel is not None for peer in peers) or not any(peer.reason in SHUT for peer in peers):
+        return None
+    return "others refuse this machine's key: it may have been removed while it was cut off (ask `meshledger members` there)"
+
+
 def status(core: Core) -> dict[str, Any]:
     """How this node is now."""
     own = core.member(core.me)
@@ -192,5 +201,5 @@ def status(core: Core) -> dict[str, Any]:
         "transport": core.snapshot.transport or "ssh", "addressing": core.snapshot.addressing or "name",
         "hostname": own.hostname if own else None, "software": core.software, "boot": core.boot,
         "since_ns": core.since.wall_ns, "at_ns": core.now.wall_ns, "state": core.state,
-        "position": core.feed.at(core.last), "members": members,
+        "position": core.feed.at(core.last), "members": members, "hint": _shut_out(core),
     }  # fmt: skip

@@ -120,7 +120,7 @@ def refuse(
 ) -> None:
     """Tell the other side why the channel ends; it has a moment to hear it and to close, or to ask for the entry that is why."""
     core.send(channel, Bye(reason, detail[:DETAIL_MAX], quiet, None, because))
-    channel.stage, channel.offers = "ending", because is not None
+    channel.stage, channel.offers = "ending", because
     end_later(core, channel)
 
 

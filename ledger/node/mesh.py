@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from ledger.entry import Entry, Observed
-from ledger.events import KeyChanged, MachineReconnected, NodeStarted, NodeStopped, Reason, VersionChanged
+from ledger.events import KeyChanged, MachineLeft, MachineReconnected, NodeStarted, NodeStopped, Reason, VersionChanged
 from ledger.identity import Feed
 from ledger.node import (
     admission,
@@ -24,6 +24,7 @@ from ledger.node import (
     clockwatch,
     confirming,
     dialling,
+    farewell,
     forwarding,
     linking,
     pinging,
@@ -35,6 +36,7 @@ from ledger.node.dice import Dice
 from ledger.node.replicas import Held
 from ledger.node.state import Channel, Core, Peer
 from ledger.node.view import Craft, View
+from ledger.node.words import Named
 
 ACTS: Final = (
     "feed.opened", "cluster.created", "cluster.dissolved", "settings.changed", "machine.joined", "machine.left",
@@ -90,6 +92,10 @@ class Mesh:
                 core.due()
             case sig.Heard():
                 self._heard(seen)
+            case sig.Opened() if farewell.opened(core, seen):
+                pass
+            case sig.Missed() if farewell.missed(core, seen):
+                pass
             case sig.Opened():
                 (dialling if seen.channel > 0 else admission).opened(core, seen)
             case sig.Missed():
@@ -147,6 +153,8 @@ class Mesh:
                 core.changed_keys = entry.feed, entry.index
                 core.do(sig.Adopt(entry.event.role, entry.event.new))
             admitting.stored(core, entry)
+            if isinstance(entry.event, MachineLeft) and entry.event.cause == "removed":
+                farewell.begin(core, entry.event.machine, wire.Place(Named.of(entry.feed), entry.index))
         if any(entry.kind in ACTS for entry in entries):
             self.reconcile()
         if any(isinstance(entry.event, MachineReconnected) and entry.event.machine == core.me for entry in entries):
@@ -253,6 +261,8 @@ class Mesh:
         if channel is None:
             return
         match channel.stage, message:
+            case "greeting", wire.Hello() if channel.dialled and farewell.greeted(core, channel, message):
+                pass
             case "greeting", wire.Hello() if channel.dialled:
                 if dialling.greeted(core, channel, message):
                     confirming.greeted(core, message)
@@ -273,7 +283,8 @@ class Mesh:
                 admission.turn_away(core, channel, "not-a-member", "what entitles it was not to be had")
             case (("judging" | "guest"), wire.Bye()):
                 core.drop(channel)
-            case "ending", wire.Want() if channel.offers:
+            case "ending", wire.Want() if channel.offers is not None and message.feed == channel.offers.feed:
+                farewell.asked(core, channel.machine)
                 replicating.asked(core, channel, message)
             case "ending", wire.Push() if channel.asks:
                 replicating.pushed(core, channel, message)

@@ -23,7 +23,7 @@ from ledger.node.dice import Dice
 from ledger.node.replicas import Held
 from ledger.node.signals import Abort, Action, Now, Send, Trust
 from ledger.node.view import Craft, Member, Snapshot, View
-from ledger.node.wire import Hello, JoinAsk, Message
+from ledger.node.wire import Hello, JoinAsk, Message, Place
 from ledger.node.words import Named
 
 Stage = Literal["greeting", "judging", "up", "guest", "ending"]
@@ -35,8 +35,8 @@ FEEDS_MAX = 10_000
 class Channel(msgspec.Struct):
     """An open channel. `number`: positive if dialled; `machine`: whom it was dialled for, or who says it speaks; `told`,
     `have`: by feed id how far this side, the other side, said it can give; `wants`: by feed id when its run was asked for;
-    `given`: feeds of which runs were given on it, so that what follows can be pushed; `offers`: whether one that
-    is refused may ask for the entry that is why; `asks`: whether this side has asked for it.
+    `given`: feeds of which runs were given on it, so that what follows can be pushed; `offers`: the entry that is
+    why one is refused, and may be asked for; `asks`: whether this side has asked for it.
     """
 
     number: int
@@ -50,7 +50,7 @@ class Channel(msgspec.Struct):
     have: dict[str, tuple[Named, int]] = {}
     wants: dict[str, int] = {}
     given: set[str] = set()
-    offers: bool = False
+    offers: Place | None = None
     asks: bool = False
     runs: int = 0
     addresses: tuple[str, ...] = ()
@@ -96,6 +96,19 @@ class Peer(msgspec.Struct):
     feed: Feed | None = None
 
 
+class Untold(msgspec.Struct):
+    """A machine that this one removed, by the entry `because`, and that may not know it: see `farewell`. `asked`: it has asked
+    for that entry.
+    """
+
+    machine: str
+    because: Place
+    until_ns: int
+    tries: int = 0
+    dialling: int = 0
+    asked: bool = False
+
+
 class Core:
     """One machine's memory. `state`: `checking` until its record is known to be whole, then `running`, at last `stopping`."""
 
@@ -131,6 +144,7 @@ class Core:
         self.most: dict[str, int] = {}
         """By feed id no less than any channel can give of it."""
         self._feeds: dict[Named, Feed] = {}
+        self.untold: dict[str, Untold] = {}
         self.asks: dict[int, JoinAsk] = {}
         self.granting: dict[tuple[str, str], int] = {}
         self.requests: dict[str, Callable[[Mapping[str, Any]], None]] = {}

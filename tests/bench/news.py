@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 from bench.agents import end, own_entries, until
+from bench.peers.contestant import Absent
 from raised import raised
 
 from ledger.events import FeedReceived, HostnameChanged
@@ -59,10 +60,12 @@ def views(names: list[str]) -> Iterator[list[str]]:
         loop.close()
 
 
-def news(folder: str, machines: int) -> dict[str, Any]:
+def news(who: str, folder: str, machines: int) -> dict[str, Any]:
     """Seconds from an entry's instant until the last machine had it, at half and at worst; `apart`: and until the one without a
-    link to the origin had it. Raises Absent if the cluster does not come to stand, or that link does.
+    link to the origin had it. Raises Absent if the cluster does not come to stand, or that link does, or `who` is not ours.
     """
+    if who != "ours":
+        raise Absent("keeps no log")
     path = Path(folder)
     shutil.rmtree(path, ignore_errors=True)
     nodes = raised(path, machines, interval_ms=INTERVAL_MS, addressing="name", dns=("127.0.0.1:1",))

@@ -1,17 +1,20 @@
 """Laws of columns: every ping comes back exactly, groups are what a naive count gives, and the quick way is the plain way."""
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import planes, rows
+from ledger.blocks import COMMON, DELTA, Column
 from ledger.codec import make_record
 from ledger.cutting import groups_until
 from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, MONO_MAX_NS, Observed
 from ledger.events import NoteAdded, PingAnswered, PingFailed
-from ledger.packing import arrange, pack
-from ledger.unpacking import Pings, unpack
+from ledger.packing import arrange, arranged_plainly, pack
+from ledger.packing_lanes import arranged
+from ledger.planes import TooWide
+from ledger.unpacking import Pings, plain_values, quick_values, unpack
 
 NOW = 1_767_225_600_000_000_000
 H = "0123456789abcdef" * 4
@@ -74,6 +77,102 @@ def test_evidence_is_what_the_pings_say_of_the_link(run):
 def test_every_ping_comes_back_exactly(run):
     """`unpack` is the inverse of `pack`, for any pings: nulls mixed, clocks at both ends, many contexts, one ping."""
     assert unpack(pack(run)) == run
+
+
+@st.composite
+def alike(draw):
+    """A run of pings of one boot, whose answers all bear the same optional numbers, on clocks fine or coarse."""
+    run = draw(runs | likely())
+    boot, coarse = draw(boots), draw(st.sampled_from([1, 2, 1000, 60 * 10**9]))
+    clocked, *given_ones = draw(st.tuples(*[st.booleans()] * 6))
+    late = draw(st.sampled_from([0, 8, len(run)]))  # a coarse clock may turn fine
+    made = []
+    for place, ping in enumerate(run):
+        event, step = ping.event, coarse if place >= late else 1
+        if isinstance(event, PingAnswered):
+            numbers = [event.held, event.sent_us, event.received_us, event.replied_us, event.returned_us]
+            held, *stamps = [(n or 0) % 2**59 if kept else None for n, kept in zip(numbers, given_ones, strict=True)]
+            event = PingAnswered(
+                event.peer, event.number % 2**59, event.rtt_us % 2**59 // step * step, event.link, *stamps,
+                event.peer_boot, event.feed, held,
+            )  # fmt: skip
+        else:
+            event = PingFailed(event.peer, event.number % 2**59, event.reason, event.link, event.feed)
+        mono = (ping.mono_ns or 0) % 2**59 // step * step
+        wall = mono + abs(ping.at_ns) % 2**61 // step * step + 7
+        made.append(Observed(wall, event, boot, mono if clocked else None))
+    return made
+
+
+@given(alike())
+def test_whole_columns_make_the_block_that_pings_one_by_one_define(run):
+    """By lanes and by the plain way: the same block, order and columns at hand. Such runs the lanes do not refuse."""
+    quick, plain = arranged(run), arranged_plainly(run)
+    assert quick.block == plain.block
+    assert (quick.sizes, quick.order) == (plain.sizes, plain.order)
+    assert {index: list(values) for index, values in quick.values.items()} == {
+        index: list(values) for index, values in plain.values.items()
+    }
+
+
+@given(runs | likely())
+def test_lanes_refuse_what_they_do_not_make_alike(run):
+    """Of any pings at all the lanes make the block of the plain way, or none."""
+    try:
+        quick = arranged(run)
+    except (TooWide, TypeError):
+        return
+    assert quick.block == arranged_plainly(run).block
+
+
+@given(st.lists(st.integers(0, 2**62 - 1), min_size=1, max_size=20), st.integers(2, 2**62 - 1), st.data())
+def test_a_long_integer_is_divided_lane_by_lane_or_not_at_all(numbers, by, data):
+    """`divided` gives each quotient where every number leaves the given rest, and None where one does not."""
+    rest = data.draw(st.integers(0, min(by - 1, 5)))
+    if data.draw(st.booleans()):
+        numbers = [number // by * by + rest for number in numbers if number // by * by + rest < 2**63] or [rest]
+    count = len(numbers)
+    found = planes.divided(planes.lanes(numbers, count), rest, by, count)
+    if all(number % by == rest for number in numbers):
+        assert list(planes.unlaned(found, count)) == [number // by for number in numbers]
+    else:
+        assert found is None
+
+
+@given(runs | likely() | alike())
+def test_a_column_opened_at_once_is_the_one_opened_number_by_number(run):
+    """The quick way to a column's values gives those of the plain way, or refuses."""
+    block = pack(run)
+    opened = Pings(block, 1, ())
+    for index, column in enumerate(block.columns):
+        kept = len(block.contexts) if index in COMMON else sum(context.answered for context in block.contexts)
+        starts, delta = opened.starts[: kept + 1], index in DELTA
+        try:
+            quick = quick_values(column, starts, delta=delta)
+        except (TooWide, OverflowError):
+            continue
+        assert quick == plain_values(column, starts, delta=delta)
+
+
+@given(st.integers(1, 3), st.lists(st.integers(1, 4), min_size=1, max_size=4), st.booleans(), st.integers(0, 2**62), st.data())
+def test_columns_that_nobody_packed_open_alike(scale, sizes, delta, base, data):
+    """Also from planes that no packing makes, such as a forger's: the same values, or a refusal by the quick way."""
+    starts = [0, *accumulate(sizes)]
+    some_planes = st.integers(0, 8).flatmap(
+        lambda width: st.lists(st.sampled_from([0, 1, 127, 128, 255]), min_size=width, max_size=width)
+    )
+    wide = [
+        bytes(data.draw(st.sampled_from([0, 1, 127, 200])) for _ in range(starts[-1]))
+        for _ in range(data.draw(st.integers(0, 2)))
+    ]
+    column = Column(
+        scale, base, tuple(data.draw(some_planes)), (*wide[: data.draw(st.integers(0, 2))], *data.draw(some_planes))[:8]
+    )
+    try:
+        quick = quick_values(column, starts, delta=delta)
+    except (TooWide, OverflowError):
+        return
+    assert quick == plain_values(column, starts, delta=delta)
 
 
 @given(runs | likely())

@@ -28,6 +28,8 @@ ONE_FEED = {name.upper(): each for name, each in vars(naive).items() if name[:1]
 ACROSS = {name.upper(): each for name, each in vars(naive_mesh).items() if name[:1] in "ab" and name[1:].isdigit()}
 ALSO_THE_FOLD = {"B5", "B8"}
 """Judged by what the fold says as well, which no sentence here tells."""
+ROLL = ("joined", "joined", "left", "received", "received", "started", "stopped", "established")
+"""What tells who is in, and who knows of it."""
 REASONS = ("timeout", "reset", "connection-limit", "left", "not-a-member")
 DENSE = (
     "established", "lost", "failed", "answered", "failed ping", "started", "stopped", "stalled", "stepped", "joined", "left",
@@ -67,8 +69,10 @@ def _long(seed: int, keyed: bool, machines: int) -> History:
 
 
 @st.composite
-def dense_histories(draw: st.DrawFn) -> History:
-    """Two or three feeds in which every entry matters to some deadline, and the times between them lie at its very edge."""
+def dense_histories(draw: st.DrawFn, words: tuple[str, ...] = ()) -> History:
+    """Two or three feeds in which every entry matters to some deadline, and the times between them lie at its very edge.
+    With `words` only those are said, and all machines are in and run before.
+    """
     interval, timeout = 60 * 10**9, 15 * 10**9
     edges = [0, interval // 2, interval, interval * 3 // 2, 2 * interval, 2 * interval + timeout, 3 * interval, 4 * interval]
     gap = st.sampled_from([each + off for each in edges for off in (-1, 0, 1) if each + off >= 0] + [0] * 6 + [10**9] * 4)
@@ -78,8 +82,9 @@ def dense_histories(draw: st.DrawFn) -> History:
     joins: dict[str, list[str]] = {name: [] for name in names}
     numbers: dict[tuple[str, str], int] = {}
     now, boots = 1_767_225_600 * 10**9, dict.fromkeys(names, 1)
-    words = [*draw(st.lists(st.sampled_from(DENSE), min_size=3, unique=True)), "answered"]
-    for word, place, pick, size, passed in draw(
+    before = [(word, place, place, 3, 0) for word in ("joined", "started") for place in range(len(names)) if words]
+    words = words or (*draw(st.lists(st.sampled_from(DENSE), min_size=3, unique=True)), "answered")
+    for word, place, pick, size, passed in before + draw(
         st.lists(st.tuples(st.sampled_from(words), st.integers(0, 2), st.integers(0, 2), st.integers(0, 9), gap), max_size=45)
     ):
         now += passed
@@ -142,6 +147,13 @@ def test_monitors_of_one_feed_agree_with_their_sentences(history: History) -> No
 def test_monitors_across_feeds_agree_with_their_sentences(history: History) -> None:
     """The same of those that look across feeds."""
     agree(history, ACROSS)
+
+
+@given(history=dense_histories(ROLL))
+@settings(max_examples=100)
+def test_who_is_in_agrees_with_its_sentences(history: History) -> None:
+    """The same of those about members, where little else happens: acts, word of them, and nodes that come and go."""
+    agree(history, {name: ACROSS[name] for name in ("B11", "B13", "B14", "B19")})
 
 
 def agree(history: History, sentences: dict[str, Callable[[naive.Log], naive.Found]]) -> None:

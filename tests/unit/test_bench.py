@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
-from bench import seattle, workload
+from bench import seattle, tasks, workload
 from bench.digest import Fold, digest, rolled, visited
+from bench.live import Live
+from bench.measures import SCALES, Run
 from bench.peers.contestant import Absent
 from bench.roster import ROSTER, contestant
 
@@ -174,6 +178,26 @@ def verifies(store) -> bool:
 
 
 @pytest.mark.skipif(seattle.archive() is None, reason="the data of Seattle is not at hand")
+class Unasked(Run):
+    """A run in which nobody is there: of each task only the words are looked at."""
+
+    asked: ClassVar[list[str]] = []
+
+    def task(self, task: str, **told: Any) -> dict[str, Any]:
+        found = tasks.TASKS.get(task) or tasks.living(task)
+        inspect.signature(found).bind(**told)
+        self.asked.append(task)
+        raise Absent("not asked here")
+
+
+def test_every_row_asks_in_words_that_its_task_takes(tmp_path: Path) -> None:
+    """A row whose task cannot be called as it is would be missing from the table, and only there."""
+    Unasked.asked.clear()
+    run = Unasked(SCALES["quick"], tmp_path, lambda _text: None)
+    Live(run, "quick").rows()
+    assert set(Unasked.asked) == {"formed", "pinged", "blows", "news", "simulated"}
+
+
 def test_the_real_log_follows_the_rules_of_its_import() -> None:
     """Three slices of Seattle: a ping a cell off the diagonal, and transitions only where the outcome changed."""
     log = list(seattle.batches(1000, slices=3))

@@ -36,6 +36,27 @@ def test_a_new_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     assert [each.name for each in tmp_path.iterdir()] == ["a.ledger"]
 
 
+def test_a_reader_outlasts_a_file_between_two_modes(path, monkeypatch):
+    """Who opened it at rest and asks just as a writer begins waits for the writer's log, and is answered; if none comes, it says
+    what it could not do.
+    """
+    with Ledger.open(path) as ledger:
+        before = len(list(ledger.reader(feed_of()).entries()))
+        with sqlite3.connect(path) as stock:
+            stock.execute("pragma journal_mode=wal")
+        stock.close()
+        with monkeypatch.context() as patched:
+            patched.setattr(opened, "_PAUSE_S", 0.001)
+            with pytest.raises(Unwritable, match="cannot be opened"):
+                list(ledger.reader(feed_of()).entries())
+        stock = sqlite3.connect(path, check_same_thread=False)
+        coming = threading.Timer(0.2, lambda: stock.execute("select count(*) from feed").fetchone())
+        coming.start()
+        assert len(list(ledger.reader(feed_of()).entries())) == before
+        coming.join()
+        stock.close()
+
+
 def test_what_a_kill_left_of_a_new_file_is_no_hindrance(tmp_path):
     """A draft that was never finished is made anew."""
     (tmp_path / "a.ledger.new").write_bytes(b"half")

@@ -69,6 +69,17 @@ def test_a_fault_of_log_or_software_makes_the_code_4(tmp_path: Path) -> None:
     assert call("verify", path, "--only", "A1", "--no-invariants").code == 2
 
 
+def test_a_clock_before_1970_answers_nothing(tmp_path: Path) -> None:
+    """Where a feed ends at a negative instant and another goes on, no ping answered is none, not one answered in 1970."""
+    bravo = Feed.of("import:told", "bravo")
+    rows = {
+        ALPHA: [Observed(-300 * 10**9, event) for event in BEGUN],
+        bravo: [Observed(-(10**9), ev.FeedOpened("import:told", "bravo", 1)), Observed(-(10**9), ev.NodeStarted(1))],
+    }
+    done = call("verify", recorded(tmp_path / "a.ledger", rows), "--only", "B9", "-o", "json")
+    assert [each["verdict"] for each in json.loads(done.out)["invariants"]] == ["vacuous"]
+
+
 def test_copies_and_forks_are_judged_from_the_files(tmp_path: Path) -> None:
     """Two copies that go on from each other unite (B1, B18 hold); two that differ contradict each other (B18)."""
     short = told(tmp_path / "short.ledger", [])

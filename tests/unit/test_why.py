@@ -520,6 +520,17 @@ def test_every_cause_has_words() -> None:
         assert "{" not in told
 
 
+def test_of_many_who_saw_nothing_wrong_one_line_tells() -> None:
+    """Who saw something else is told one by one, however many there are; data keep everybody."""
+    mesh = Mesh(*(f"m{place:02}" for place in range(1, 13)))
+    mesh.lose(300, "m03", "m02")
+    answer = asked(mesh, "m01", "m02", 600)
+    told = [line[9:] for line in why_lines(answer) if ":m0" in line or "others saw" in line]
+    assert [line.partition(" ")[0] for line in told] == ["m03:m02", "9"]
+    assert told[-1] == "9 others saw every link with m02 and m01 up: m04 m05 m06 m07 and 5 more"
+    assert len(answer.others) == 10
+
+
 def test_hostile_details_are_made_harmless() -> None:
     """An error that would move the cursor, turn the line round or go on for ever is shown as what it is, and short."""
     mesh = Mesh(*NAMES)
