@@ -6,6 +6,9 @@ A reader never writes, creates or repairs anything beside the file:
     a live writer                    read-only, its shared memory read-only too
     a left-over `-wal` or journal    a private copy of the file and its companions, recovered there
 
+A private copy is of its moment: who follows what a writer may go on with opens anew (`follow` does, for each step). So it is
+where a writer ended beside a reader, and could not leave WAL mode.
+
 Whether somebody writes is told by a lock that is gone with its process (`locking`, where the one writer is). SQLite's `immutable`
 is never used: beside a `-wal` that holds anything it silently drops rows.
 """
@@ -183,6 +186,11 @@ class Reading:
         except LedgerError:
             self.close()
             raise
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether this reads a private copy, which nobody adds to."""
+        return self._private is not None
 
     def _begin(self) -> _Patient:
         """The connection, checked. While a writer begins or ends, the file is between two modes for a moment: try again."""

@@ -24,27 +24,31 @@ from bench.roster import contestant
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"PYTHONHASHSEED": "0"}
 SLOW_EVENTS = 300_000
-NAIVE_EVENTS = 6_000
-EVERY_EVENTS = 4_000
 RIGHT = ("world.py", "workload.py", "digest.py", "tasks.py")
 """The rooms that decide what is right; their text names the cache of it."""
 MEASURES = ("append", "bytes", "replay", "order", "at", "why", "verify", "invariants", "bisect", "memory", "commands", "worlds")
 
 
 class Scale(NamedTuple):
-    """How much of everything: events of the log, of an append, of the real log for rows; repetitions."""
+    """How much of everything: events of the log, of an append, of the real log for rows; repetitions; moments at which a state is
+    asked for, and why; events of the naive check, which is quadratic, and of a bisection at every entry.
+    """
 
     events: int
     append: int
     slow: int
     real: int
     repeats: int
+    moments: int
+    why: int
+    naive: int
+    every: int
 
 
 SCALES = {
-    "quick": Scale(20_000, 10_000, 4_000, 10_000, 1),
-    "default": Scale(1_000_000, 200_000, 100_000, 1_000_000, 3),
-    "full": Scale(10_000_000, 1_000_000, 200_000, 10_000_000, 5),
+    "quick": Scale(20_000, 10_000, 4_000, 10_000, 1, 60, 20, 3_000, 2_000),
+    "default": Scale(1_000_000, 200_000, 100_000, 1_000_000, 3, 200, 200, 6_000, 4_000),
+    "full": Scale(10_000_000, 1_000_000, 200_000, 10_000_000, 5, 200, 200, 6_000, 4_000),
 }
 
 
@@ -111,11 +115,12 @@ class Run:
         """What is right for a log of so many events; kept in the cache beside it."""
         if events not in self.right:
             text = b"".join(Path(ROOT, "tests", "bench", room).read_bytes() for room in RIGHT)
-            name = f"right-{hashlib.sha256(text).hexdigest()[:12]}-{sys.version_info.major}{sys.version_info.minor}-{events}.json"
+            python = f"{sys.version_info.major}{sys.version_info.minor}"
+            name = f"right-{hashlib.sha256(text).hexdigest()[:12]}-{python}-{events}-{self.scale.moments}.json"
             path = workload.cache_folder() / name
             if not path.exists():
                 self.say(f"what is right for {events:,} events")
-                path.write_text(json.dumps(self.task("reference", events=events)))
+                path.write_text(json.dumps(self.task("reference", events=events, many=self.scale.moments)))
             self.right[events] = json.loads(path.read_text())
         return self.right[events]
 
@@ -265,12 +270,12 @@ class Run:
         )
 
     def at(self) -> None:
-        goals = {"sql-state": 1.4, "snapshots": 4, "duckdb": 100}
+        goals, many = {"sql-state": 1.4, "snapshots": 4, "duckdb": 100}, self.scale.moments
 
         def ask(who: str, events: int | None = None) -> dict[str, Any]:
             folder, told = self.store(who, events=events)
-            self.say(f"{self.name(who)}: the state at 200 moments")
-            got = self.task("at", who=who, folder=folder, events=told["events"])
+            self.say(f"{self.name(who)}: the state at {many} moments")
+            got = self.task("at", who=who, folder=folder, events=told["events"], many=many)
             right = self.answers(told["events"])
             for counted, answer in got["answer"].items():
                 self.check(who, answer, right[counted])
@@ -279,7 +284,7 @@ class Run:
         results = self.rounds("at a moment", ["ours", *goals], ask)
         for part, aims in (("p50", dict.fromkeys(goals, 0.0)), ("p99", goals)):
             values = {who: statistics.median(one[f"{part}_ms"] for one in some) for who, some in results.items()}
-            self.tell(f"state at a random moment, {part} of 200", "ms", values, aims, less=True)
+            self.tell(f"state at a random moment, {part} of {many}", "ms", values, aims, less=True)
         if "ours" in results and self.scale.repeats > 1:
             tenth = self.scale.events // 10
             small = [ask("ours", tenth)["p99_ms"] for _ in range(self.scale.repeats)]
@@ -298,7 +303,7 @@ class Run:
             )
 
     def why(self) -> None:
-        many = 200 if self.scale.repeats > 1 else 40
+        many = self.scale.why
 
         def ask(who: str) -> dict[str, Any]:
             folder, told = self.store(who)
@@ -333,7 +338,7 @@ class Run:
 
         def ask(who: str) -> dict[str, Any]:
             plain = who == "naive"
-            folder, told = self.store("ours", events=min(self.scale.events, NAIVE_EVENTS) if plain else self.scale.events)
+            folder, told = self.store("ours", events=min(self.scale.events, self.scale.naive) if plain else self.scale.events)
             self.say(f"all invariants, {'by their sentences' if plain else 'by monitors'}, {told['events']:,} events")
             got = self.task("invariants", who="ours", folder=folder, plain=plain)
             if plain:
@@ -341,7 +346,7 @@ class Run:
             return {"value": told["events"] / got["seconds"], "mib": got["mib"]}
 
         results = self.rounds("invariants", ["ours", "naive"], ask)
-        note = f"naive: {min(self.scale.events, NAIVE_EVENTS):,} events"
+        note = f"naive: {min(self.scale.events, self.scale.naive):,} events"
         for part, measure, unit, less in (
             ("value", "verify with all invariants", "events/s", False),
             ("mib", "its memory", "MiB", True),
@@ -363,7 +368,7 @@ class Run:
             return {"events": told["events"], **self.task("bisect", who="ours", folder=folder, every=every)}
 
         try:
-            every, there = ask(EVERY_EVENTS, every=True), ask(EVERY_EVENTS, every=False)
+            every, there = ask(self.scale.every, every=True), ask(self.scale.every, every=False)
             self.check("ours", there["answer"], every["answer"])
             ours = [ask(self.scale.slow, every=False) for _ in range(self.scale.repeats)]
         except Absent as why:

@@ -30,7 +30,6 @@ from bench.roster import contestant  # noqa: E402
 
 from ledger.identity import Feed  # noqa: E402
 
-MOMENTS = 200
 GENERATED, SEATTLE = "generated", "seattle"
 
 
@@ -63,21 +62,21 @@ def memory_kib(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def moments(events: int) -> list[int]:
-    """Random instants within the log, in random order."""
+def moments(events: int, many: int) -> list[int]:
+    """So many random instants within the log, in random order."""
     span_us = max(events // 380, 2) * world.INTERVAL_US
     dice = random.Random(events)
-    return [(world.START_US + dice.randrange(1_000_000, span_us)) * 1000 for _ in range(MOMENTS)]
+    return [(world.START_US + dice.randrange(1_000_000, span_us)) * 1000 for _ in range(many)]
 
 
 def overall(digests: list[str]) -> str:
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
-def reference(events: int) -> dict[str, Any]:
+def reference(events: int, many: int) -> dict[str, Any]:
     """What is right for the generated log: the plain fold's digests, kept beside the log they belong to."""
     gc.disable()
-    asked = moments(events)
+    asked = moments(events, many)
     fold, values, ends = Fold(asked), {}, {}
     for parts in slabs(GENERATED, events):
         for feed, entries in parts:
@@ -161,10 +160,10 @@ def order(who: str, folder: str) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - began, "answer": values}
 
 
-def at(who: str, folder: str, events: int) -> dict[str, Any]:
-    """The time of each of the states at random moments; half and 99th percentile (nearest rank)."""
+def at(who: str, folder: str, events: int, many: int) -> dict[str, Any]:
+    """The time of each of the states at `many` random moments; half and 99th percentile (nearest rank)."""
     store = opened(who, folder)
-    asked, took, states = moments(events), [], []
+    asked, took, states = moments(events, many), [], []
     for moment in asked:
         began = time.perf_counter()
         states.append(store.state_at(moment))
@@ -185,7 +184,7 @@ def why(who: str, folder: str, events: int, many: int) -> dict[str, Any]:
     history = opened(who, folder).history  # type: ignore[attr-defined]  only ours is asked
     dice = random.Random(events + 1)
     took, states, agreed, causes = [], [], 0, set()
-    for number, moment in enumerate(moments(events)[:many]):
+    for number, moment in enumerate(moments(events, many)):
         began = time.perf_counter()
         cluster = history.at(moment)
         down = sorted(pair for pair, view in cluster.links.items() if view.state == "down")

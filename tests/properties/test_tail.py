@@ -60,6 +60,9 @@ def test_a_follower_misses_and_repeats_nothing(script):
                     if writer is not None:
                         writer.close()
                     writer = Ledger.open(path, write=True) if act == "reopen" else None
+                    if reader is not None and reader._opened.is_copy:
+                        reader.close()  # of the moment at which it was opened: `follow` opens anew for each step
+                        reader, pending = None, None
                 case "reader":
                     if reader is not None:
                         reader.close()
