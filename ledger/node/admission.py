@@ -188,7 +188,7 @@ def settle(core: Core, channel: Channel) -> None:
         return
     linking.establish(core, channel, heard)
     core.send(channel, dialling.hello(core, peer, channel.link))
-    confirming.greeted(core, heard)
+    confirming.shown(core, heard.yours)
     replicating.greet(core, channel)
 
 

@@ -1,9 +1,9 @@
 """Whether the own record is whole: asked of the others before anything new is written.
 
 A disk that was set back has lost entries that others hold. A started node links and answers from disk, but takes nothing in, and
-what it sees waits with its instants. Whoever greets it shows the newest word held of its feed, signed by its own key. All
-dials ended, somebody answered and nobody has more: confirmed. Somebody has more: a new epoch that names the range that
-was lost. Nobody answered within an interval: a new epoch, unconfirmed. A cluster of one has nobody to ask.
+what it sees waits with its instants. Whoever greets it, or refuses it, shows the newest word held of its feed, signed by its own
+key. All dials ended, somebody answered and nobody has more: confirmed. Somebody has more: a new epoch that names the range
+that was lost. Nobody answered within an interval: a new epoch, unconfirmed. A cluster of one has nobody to ask.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ledger.identity import Feed
 from ledger.node import linking
 from ledger.node.signals import Begin
 from ledger.node.state import SECOND, Core
-from ledger.node.wire import Hello
+from ledger.node.words import Word
 
 PATIENCE_NS: Final = 10 * SECOND
 """So long is waited for an answer at least, where pings are so frequent that an interval is shorter than a dial."""
@@ -40,9 +40,8 @@ def begin(core: Core) -> None:
     core.later(patience_ns(core), late)
 
 
-def greeted(core: Core, heard: Hello) -> None:
-    """A member greeted, with what it holds of this machine's feed."""
-    word = heard.yours
+def shown(core: Core, word: Word | None) -> None:
+    """Another, in its greeting or as it refused one, showed the newest word that it holds of this machine's feed."""
     if word is None or word.id != core.feed.id or word.last <= core.last or not core.craft.proves(core.feed, word):
         return
     ahead(core, word.last)

@@ -119,7 +119,8 @@ def refuse(
     core: Core, channel: Channel, reason: Reason, detail: str, *, quiet: bool = False, because: Place | None = None
 ) -> None:
     """Tell the other side why the channel ends; it has a moment to hear it and to close, or to ask for the entry that is why."""
-    core.send(channel, Bye(reason, detail[:DETAIL_MAX], quiet, None, because))
+    yours = core.craft.word(core.feed_of(channel.hello.feed).id) if channel.hello is not None else None
+    core.send(channel, Bye(reason, detail[:DETAIL_MAX], quiet, None, because, yours))
     channel.stage, channel.offers = "ending", because
     end_later(core, channel)
 

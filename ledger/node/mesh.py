@@ -265,7 +265,7 @@ class Mesh:
                 pass
             case "greeting", wire.Hello() if channel.dialled:
                 if dialling.greeted(core, channel, message):
-                    confirming.greeted(core, message)
+                    confirming.shown(core, message.yours)
                     replicating.greet(core, channel)
             case "greeting", wire.Hello():
                 admission.greeted(core, channel, message)
@@ -274,6 +274,7 @@ class Mesh:
             case "greeting", wire.Want() if channel.dialled:
                 replicating.asked(core, channel, message)
             case "greeting", wire.Bye() if channel.dialled:
+                confirming.shown(core, message.yours)
                 dialling.turned_away(core, channel, message)
             case "guest", wire.Want():
                 replicating.asked(core, channel, message)

@@ -66,7 +66,8 @@ class Hello(Wire, frozen=True, tag="hello"):
 
 class Bye(Wire, frozen=True, tag="bye"):
     """Why this channel ends here. `quiet`: another link of the pair stands or comes, so nothing is wrong; `head`: at a stop,
-    the last head of the speaker's feed, signed; `because`: an entry that the other side may ask for, if it lacks it.
+    the last head of the speaker's feed, signed; `because`: an entry that the other side may ask for, if it lacks it; `yours`: as
+    in a greeting, for whoever is refused may have lost what the speaker alone holds.
     """
 
     reason: Reason
@@ -74,6 +75,7 @@ class Bye(Wire, frozen=True, tag="bye"):
     quiet: bool = False
     head: Annotated[str, Meta(max_length=4096)] | None = None
     because: Place | None = None
+    yours: Spoken | None = None
 
 
 class Ping(Wire, frozen=True, tag="ping"):

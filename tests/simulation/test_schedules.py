@@ -127,8 +127,8 @@ class Schedule(RuleBasedStateMachine):
         with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
             self.run.save(folder)
             report = verify([Path(folder)])
-            # Entries that a rollback took and that only a machine had which left in that moment are nowhere to be had: their
-            # places are written anew, and both branches are told.
+            # Entries that a rollback took and that only a machine had which left, and whose node ended in that moment, are nowhere
+            # to be had: their places are written anew, and both branches are told.
             forked = self.left and "rollback" in self.run.coverage
             problems = [each for each in report.problems if not (forked and each.invariant == "B18")]
             assert problems == [], problems
@@ -174,6 +174,27 @@ def test_who_has_left_takes_no_link_in_the_moment_before_its_end() -> None:
     assert {name: list(run.nodes[name].mesh.core.peers) for name in ("bravo", "charlie")} == {
         "bravo": ["charlie"], "charlie": ["bravo"],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("seconds", [1, 2])
+def test_who_refuses_shows_what_it_holds_of_the_refused(seconds: int) -> None:
+    """Found so: what a rollback took of bravo's record only alpha held, which had just left and let nobody in. Bravo was refused,
+    heard of charlie that nothing was lost, and wrote the same places anew. Now the refusal carries bravo's own word.
+    """
+    run = Schedule().run
+    run.break_(Fault(90, "cut", 1, 2, 71))
+    run.break_(Fault(90, "cut", 0, 2, 71))
+    run.world.run(run.world.now_ns + 70 * SECOND)
+    run.break_(Fault(160, "rollback", 1, 1, 2))
+    run.world.run(run.world.now_ns + seconds * SECOND)
+    run.command(run.nodes["alpha"], "leave", "alpha")
+    run.world.run(run.world.now_ns + 400 * SECOND)
+    held = {feed: log for feed, log in run.nodes["alpha"].disk.items() if feed.machine == "bravo"}
+    own = {feed: log for feed, log in run.nodes["bravo"].disk.items() if feed.machine == "bravo"}
+    first, second = sorted(own, key=lambda feed: feed.epoch)
+    opened = own[second][0].event
+    assert (opened.why, opened.lost_from, opened.lost_until) == ("restored", len(own[first]) + 1, len(held[first]))
+    assert held[first][: len(own[first])] == own[first]
 
 
 def test_what_was_told_of_while_a_record_was_checked_is_asked_for_afterwards() -> None:
