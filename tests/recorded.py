@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from scene import MEMORY
+
 from ledger import codec
 from ledger.entry import Entry, Observed
 from ledger.errors import EventRefused
@@ -51,7 +53,7 @@ def _taken(each: Observed) -> bool:
 @contextmanager
 def on_disk(history: Mapping[Feed, Sequence[Observed]], seals: Iterable[int] = ()):
     """A history that can be kept, opened to be asked, in a folder of its own that goes with it."""
-    with TemporaryDirectory() as folder, History.open(recorded(Path(folder) / "one.ledger", history, seals)) as opened:
+    with TemporaryDirectory(dir=MEMORY) as folder, History.open(recorded(Path(folder) / "one.ledger", history, seals)) as opened:
         yield opened
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
+from scene import MEMORY
 
 from ledger import codec
 from ledger.entry import Observed
@@ -82,7 +83,7 @@ def test_every_entry_is_a_line_and_every_line_that_entry(entries, first, record)
 @given(histories(), st.lists(st.integers(1, 60), max_size=3), st.integers(1, 60))
 def test_there_and_back_again(history, seals, portion):
     """Export, import, export: the same heads, the same bytes; and a second import finds everything there."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         one, other = Path(folder, "one.ledger"), Path(folder, "other.ledger")
         write(one, history, seals, portion)
         data = exported(one)
@@ -101,7 +102,7 @@ def test_a_feed_of_anything(entries, keyed):
     """A feed that opens and then holds any entries in any order goes there and back, keyed or not."""
     feed = Feed.of(FEED.incarnation, "alpha", 1, "ed25519:x" if keyed else None)
     opened = Observed(0, FeedOpened(feed.incarnation, "alpha", 1, feed.ledger_key))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         one, other = Path(folder, "one.ledger"), Path(folder, "other.ledger")
         write(one, {feed: [opened, *entries]}, [7], 5)
         data = exported(one)
@@ -113,7 +114,7 @@ def test_a_feed_of_anything(entries, keyed):
 @given(histories(), st.data())
 def test_parts_in_turn_are_the_whole(history, data):
     """Exports of adjoining ranges, imported in their order, give the entries of the whole; a whole export then the heads."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         one, other = Path(folder, "one.ledger"), Path(folder, "other.ledger")
         write(one, history, [], 7)
         walls = sorted({entry.at_ns for entries in history.values() for entry in entries})
@@ -138,7 +139,7 @@ def test_damage_costs_no_more_than_it_must(history, data):
     """
     keyed = any(feed.ledger_key for feed in history)
     words = ["double", "garble"] if keyed else ["double", "garble", "drop", "move"]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         one, other = Path(folder, "one.ledger"), Path(folder, "other.ledger")
         write(one, history, [], 7)
         whole = exported(one)

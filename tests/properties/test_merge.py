@@ -9,6 +9,7 @@ from pathlib import Path
 import word
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scene import MEMORY
 from word import Word, feed_of
 
 from ledger import codec
@@ -66,7 +67,7 @@ def _word(feed: Feed, entries: list[Observed], ends: list[int]) -> Word:
 @given(st.lists(contents, min_size=1, max_size=3))
 def test_merge_gives_what_the_slow_union_gives(files: list[Mapping[Feed, Word]]) -> None:
     """What stands, where it forks and which branches are kept is what joining every part with every part gives."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         folder = Path(name)
         paths = [word.write(folder / f"{n}.ledger", content) for n, content in enumerate(files)]
         answer = merge(paths, folder / "all.ledger")
@@ -98,7 +99,7 @@ def test_merge_gives_what_the_slow_union_gives(files: list[Mapping[Feed, Word]])
 def test_order_grouping_and_repetition_change_no_byte(data: st.DataObject) -> None:
     """Commutative, associative, idempotent: the file of A, B, C is that of any tree of merges over them, byte for byte."""
     files = data.draw(st.lists(contents, min_size=3, max_size=3))
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         folder = Path(name)
         a, b, c = (word.write(folder / f"{n}.ledger", content) for n, content in enumerate(files))
         merge([a, b, c], folder / "flat.ledger")
@@ -120,7 +121,7 @@ def test_order_grouping_and_repetition_change_no_byte(data: st.DataObject) -> No
 def test_parts_of_one_history_merge_to_the_whole(data: st.DataObject) -> None:
     """Files that hold one history cut at different lengths merge, in any order, to the bytes of the whole."""
     history = data.draw(histories(machines_max=3, size_max=20))
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         folder = Path(name)
         whole = _record(folder / "whole.ledger", history, {})
         merge([whole], folder / "alone.ledger")

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded import keepable, recorded
+from scene import MEMORY
 
 from ledger.errors import LedgerError
 from ledger.testing import History as Feeds
@@ -43,7 +44,7 @@ def answers(path: Path, at_ns: list[int]) -> list[object]:
 @given(histories(size_max=12), NOTES)
 def test_a_note_changes_nothing_but_the_notes(feeds: Feeds, notes: list[tuple[str, int, bool]]) -> None:
     """Every answer about the mesh is the same before and after, whatever moment the notes are about."""
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=MEMORY) as folder:
         path = recorded(Path(folder) / "a.ledger", keepable(feeds))
         with History.open(path) as history:
             begin, end = history.start_ns(), history.end_ns()
@@ -65,7 +66,7 @@ def test_a_note_changes_nothing_but_the_notes(feeds: Feeds, notes: list[tuple[st
 @given(histories(size_max=8), NOTES, NOTES)
 def test_notes_on_two_copies_come_together(feeds: Feeds, one: list, other: list) -> None:
     """Merged in either order they are all there, once each, and nothing is contradicted."""
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=MEMORY) as folder:
         first = recorded(Path(folder) / "a.ledger", keepable(feeds))
         second = Path(shutil.copy(first, Path(folder) / "b.ledger"))
         with History.open(first) as history:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model import Model
 from recorded import keepable, on_disk
+from scene import MEMORY
 
 from ledger.events import KINDS
 from ledger.identity import Feed
@@ -72,7 +73,7 @@ def test_following_misses_and_repeats_nothing(history: History, data: st.DataObj
     history = keepable(history)
     waiting = {feed: list(log) for feed, log in history.items()}
     seen: list[tuple[Feed, int]] = []
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=MEMORY) as folder:
         path = Path(folder) / "one.ledger"
         token, known = "", []
         with Ledger.create(path) as ledger:
