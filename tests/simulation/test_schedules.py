@@ -127,7 +127,7 @@ class Schedule(RuleBasedStateMachine):
         with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
             self.run.save(folder)
             report = verify([Path(folder)])
-            # What a rollback took and only a machine had which left, and whose node ended in that moment, is nowhere to be had: its
+            # What a rollback took and only a machine had which left, and whose node ended just then, is nowhere to be had: its
             # places are written anew, and both branches are told.
             forked = self.left and "rollback" in self.run.coverage
             problems = [each for each in report.problems if not (forked and each.invariant == "B18")]
