@@ -51,7 +51,12 @@ def showing(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """A demonstration of which a node runs, with all of its processes; its temporary files are in `folder`."""
     environment = {**os.environ, "TMPDIR": str(folder)}
     command = [sys.executable, "-c", PROGRAM, "demo"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Where a shell runs the tests in the background they ignore SIGINT, and what they start would too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     try:
         wait_for(lambda: len(list(folder.glob("meshledger-nodes-*/*/control.sock"))) >= 1, 60)
         yield process, descendants(process.pid)

@@ -12,11 +12,13 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pytest
+from scene import MEMORY
 
-from ledger import schema
+from ledger import opening, schema
 from ledger.entry import Observed
 from ledger.errors import LedgerError
 from ledger.events import (
@@ -53,6 +55,8 @@ UNCOVERED = {
 """What imports refused is no part of the log: kept as it came, and not proved. A record's row id says nothing."""
 
 KEY = generate()
+MOMENTS = (0, 9, 30, 50, 85, 100)
+"""Before everything, in each record, between the two, in the open part, and after everything."""
 Answer = Any
 
 
@@ -65,9 +69,21 @@ class Whole(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def whole() -> Iterator[Whole]:
     """A small ledger with something in every table: records, an open part, a clock set back, a fork, a signed head."""
-    folder = tmp_path_factory.mktemp("damage")
+    with TemporaryDirectory(dir=MEMORY) as folder, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(opening, "_PAUSE_S", 0)  # nobody writes here: what cannot be opened is damaged, and waiting heals nothing
+        path = _written(Path(folder))
+        yield Whole(path, answers(path), verify([path], keys=[KEY.text]).problems)
+
+
+@pytest.fixture
+def path(whole: Whole) -> Path:
+    """Where a damaged copy stands, beside the whole one."""
+    return whole.path.with_name("damaged.ledger")
+
+
+def _written(folder: Path) -> Path:
     sides = []
     for side in range(2):
         path = folder / f"{side}.ledger"
@@ -88,8 +104,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     with Ledger.open(folder / "whole.ledger", write=True) as ledger:
         for head in heads:
             ledger.keep_signature(ledger.feed(head.feed), head.records, head.text)
-    path = folder / "whole.ledger"
-    return Whole(path, answers(path), verify([path], keys=[KEY.text]).problems)
+    return folder / "whole.ledger"
 
 
 def _entries(peer: str, since: int = 0) -> list[Observed]:
@@ -134,7 +149,7 @@ def answers(path: Path) -> dict[str, Answer]:
             ask(f"{feed.name} branches", lambda ledger=ledger, feed=feed: ledger.branches(feed))
             ask(f"{feed.name} rare", lambda reader=reader: reader.rare(("node.started", "machine.joined", "note.added")))
             ask(f"{feed.name} groups", lambda reader=reader: [reader.groups(record) for record in reader.records()])
-            for second in range(0, 101, 9):
+            for second in MOMENTS:
                 at_ns = START_NS + second * SECOND_NS
                 ask(f"{feed.name} cut {second}", lambda reader=reader, at_ns=at_ns: reader.cut(at_ns))
     return found
@@ -185,9 +200,8 @@ def flipped(value: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_flipped_bit_in_any_column_is_never_another_answer(whole: Whole, table: str, tmp_path: Path) -> None:
+def test_a_flipped_bit_in_any_column_is_never_another_answer(whole: Whole, table: str, path: Path) -> None:
     """A bit flipped in every column of every row, behind the triggers' back: the same answers, or errors; `verify` sees it."""
-    path = tmp_path / "damaged.ledger"
     connection = sqlite3.connect(whole.path)
     columns = [row[1] for row in connection.execute(f"pragma table_info({table})")]
     keys = [row[1] for row in connection.execute(f"pragma table_info({table})") if row[5]]
@@ -222,9 +236,8 @@ def test_a_flipped_bit_in_any_column_is_never_another_answer(whole: Whole, table
     assert sum(became.values()) >= len(rows)
 
 
-def test_a_flipped_bit_in_any_page_is_never_another_answer(whole: Whole, tmp_path: Path) -> None:
+def test_a_flipped_bit_in_any_page_is_never_another_answer(whole: Whole, path: Path) -> None:
     """Bits flipped in every page of the file, at its head and elsewhere: the same answers, or errors that `verify` shares."""
-    path = tmp_path / "damaged.ledger"
     content = whole.path.read_bytes()
     dice = random.Random(1)
     became: dict[str, int] = {}
