@@ -32,8 +32,10 @@ RECORD: Final = (
 CONTROL: Final = "select feed, idx, at_ns, boot, mono_ns, kind, v, body, sum from control"
 _RUN: Final = 16
 """So many record rows are fetched at once."""
-_PAGE: Final = 256
+_PAGE: Final = 64
 """Contexts are read by pages of so many; a record's contexts are mostly neighbours."""
+_PAGES_MAX: Final = 4
+"""So many pages are kept of a feed: a reader of twenty feeds that kept more held more of contexts than of all else."""
 _T = TypeVar("_T")
 
 
@@ -157,7 +159,7 @@ class RowReader:
         """The context with this number."""
         page = self._pages.get(number // _PAGE)
         if page is None:
-            if len(self._pages) >= 8:
+            if len(self._pages) >= _PAGES_MAX:
                 self._pages.clear()
             page = self._pages[number // _PAGE] = self._context_page(number // _PAGE)
         try:
