@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ledger import codec
 from ledger.entry import Entry, Observed
@@ -47,7 +47,7 @@ def kept(test: _F) -> _F:
             _tell(error, test.__name__, histories)
             raise
 
-    return run  # type: ignore[return-value]
+    return cast("_F", run)
 
 
 @contextmanager

@@ -225,7 +225,7 @@ class Reading:
         """A private copy of the file and what lies beside it, taken while no writer may begin."""
         self._private = tempfile.TemporaryDirectory(prefix="meshledger-")
         target = Path(self._private.name) / "copy.ledger"
-        with Shared(self.path):
+        with _Shared(self.path):
             for suffix in ("", "-wal", "-journal"):
                 if suffix == "" or _holds(self.path, suffix):
                     with Path(f"{target}{suffix}").open("xb") as file:
@@ -275,7 +275,7 @@ def is_written(path: Path) -> bool:
     return False
 
 
-class Shared:
+class _Shared:
     """While this is held no writer begins; where there is no lock file, or none may be opened, it does nothing."""
 
     def __init__(self, path: Path) -> None:

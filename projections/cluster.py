@@ -111,7 +111,7 @@ class Cluster:
             and all(self.end_ns(feed) == other.end_ns(feed) for feed in self.states)
         )
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # its equality looks at tables, which have none
 
     def __repr__(self) -> str:
         return f"Cluster(at_ns={self.at_ns}, states={self.states!r})"

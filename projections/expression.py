@@ -48,12 +48,13 @@ def expression(text: str) -> tuple[Condition, list[str]]:
         raise Refused(f"no expression: {error.msg} at character {error.offset or 1}", hint=f"there are {_ALLOWED}") from None
     except (ValueError, MemoryError, RecursionError):
         raise Refused("no expression: nested too deep, or not text", hint=f"there are {_ALLOWED}") from None
-    nodes, level = 0, [tree]
+    nodes = 0
+    level: list[ast.AST] = [tree]
     for depth in range(DEPTH_MAX + 1):
         nodes += len(level)
         if nodes > NODES_MAX or (level and depth == DEPTH_MAX):
             raise Refused(f"an expression of more than {NODES_MAX} parts, or {DEPTH_MAX} levels", hint="say less at once")
-        level = [child for node in level for child in ast.iter_child_nodes(node)]  # type: ignore[misc]
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
     machines: list[str] = []
     kind, value = _Reading(machines).read(tree)
     if kind != "truth":

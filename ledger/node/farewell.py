@@ -51,7 +51,7 @@ def _again(core: Core, untold: Untold) -> None:
         dialling.looked_up(core, found)
         untold.dialling = 0
         if found.outcome == "answered" and found.answers:
-            dial(found.answers[0])
+            dial(found.answers[(untold.tries - 1) % len(found.answers)])  # of several another each time
 
     if core.snapshot.addressing == "address":
         dial(hostname)

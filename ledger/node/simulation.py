@@ -12,6 +12,7 @@ happens is an error of the run, not a success. When all have ended the world is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -216,7 +217,7 @@ def simulate(
     for node in world.nodes.values():
         world.at(world.dice.below(2 * SECOND), node.start)
     for fault in planned:
-        world.at(fault.at_s * SECOND, lambda fault=fault: run.break_(fault))  # type: ignore[misc]
+        world.at(fault.at_s * SECOND, partial(run.break_, fault))
     last = max([seconds, *(fault.at_s + fault.for_s for fault in planned)])
     world.run(last * SECOND + 1)
     world.run(world.now_ns + QUIET_INTERVALS * run.interval_ns)

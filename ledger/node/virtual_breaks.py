@@ -21,6 +21,7 @@ from ledger.events import SettingsChanged
 from ledger.node.daemon import Views
 from ledger.node.dice import Dice
 from ledger.node.doors import FULL
+from ledger.node.responder import Behaviour
 from ledger.node.simulation import NAMES, Fault, schedule
 from ledger.node.state import SECOND
 from ledger.node.virtual_daemons import QUIET_INTERVALS, NodesRun, RealNode
@@ -33,7 +34,7 @@ NODE_FAULTS: Final = (
 )  # fmt: skip
 LENGTHS_S: Final = (90, 200, 400)
 """Shorter ones need not be felt by machines that speak once a minute."""
-_DNS: Final = {"nxdomain": "nxdomain", "timeout": "silent", "servfail": "servfail", "nodata": "nodata"}
+_DNS: Final[dict[str, Behaviour]] = {"nxdomain": "nxdomain", "timeout": "silent", "servfail": "servfail", "nodata": "nodata"}
 _PATIENCE_S: Final = 3600
 
 
@@ -148,7 +149,7 @@ class Breaks:
             elsewhere = next(node for node in self.run.nodes.values() if node not in {a, b})
             table.address(name, elsewhere.address)
         else:
-            table.behave(name, _DNS[word])  # type: ignore[arg-type]
+            table.behave(name, _DNS[word])
         self._resets(a, b)
         await asyncio.sleep(for_s)
         table.address(name, b.address)

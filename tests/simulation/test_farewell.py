@@ -1,8 +1,9 @@
 """What is left of a farewell once its machine has joined anew: nothing that stands in the way of a link."""
 
 from ledger.node import linking
+from ledger.node.signals import Dial
 from ledger.node.state import SECOND, Untold
-from ledger.testing import simulate
+from ledger.testing import Fault, simulate
 from replay.living import remembered
 
 
@@ -17,3 +18,20 @@ def test_who_has_joined_anew_is_linked_though_a_farewell_was_planned():
     run.world.hang_up(bravo)
     run.world.run(run.world.now_ns + 20 * SECOND)
     assert core.peers["bravo"].channel is not None
+
+
+def test_of_several_addresses_each_is_tried_in_its_turn(monkeypatch):
+    """Charlie, removed while it was cut off, has two addresses, and at the first nobody listens: the second is dialled too."""
+    run = simulate(4, views=remembered, machines=3, seconds=120, faults=[])
+    alpha, _bravo, charlie = run.nodes.values()
+    world, core, dialled = run.world, alpha.mesh.core, []
+    for other in (0, 1):
+        run.break_(Fault(world.now_ns // SECOND, "cut", other, 2, 900))
+    world.run(world.now_ns + 200 * SECOND)
+    world.table[charlie.hostname] = ("answered", ("192.0.2.250", charlie.address))
+    run.command(alpha, "remove", "charlie")
+    do = core.do
+    monkeypatch.setattr(core, "do", lambda action: (dialled.append(action), do(action)))
+    world.run(world.now_ns + 400 * SECOND)
+    addresses = [each.address for each in dialled if isinstance(each, Dial)]
+    assert addresses[:4] == ["192.0.2.250", charlie.address] * 2
