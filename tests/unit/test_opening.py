@@ -104,7 +104,7 @@ def test_one_file_has_one_writer(path):
 def test_a_reader_that_looks_keeps_no_writer_out(path):
     """A reader that holds the lock's shared side for a moment is waited for, not taken for a writer."""
     (path.parent / "a.ledger.lock").touch()
-    looking = opened.Shared(path)
+    looking = opened._Shared(path)
     looking.__enter__()
     timer = threading.Timer(0.05, looking.__exit__)
     timer.start()
