@@ -35,6 +35,8 @@ ROW_MAX_BYTES: Final = 1 << 26
 _TRIES: Final = 20
 _PAUSE_S: Final = 0.05
 """How often, and how long apart, a reader tries a file that is between two modes."""
+_BETWEEN: Final = frozenset((sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY_CANTINIT, sqlite3.SQLITE_READONLY_RECOVERY))
+"""What SQLite says of such a file: the writer's log, or its shared memory, is not there yet or not ready."""
 _REFUSING = frozenset(
     (
         sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE,
@@ -163,7 +165,7 @@ class _Patient(sqlite3.Connection):
             try:
                 return super().execute(sql, values)
             except sqlite3.OperationalError as error:
-                if not tries_left or error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN:
+                if not tries_left or error.sqlite_errorcode not in _BETWEEN:
                     raise
             time.sleep(_PAUSE_S)
         raise AssertionError("the last try returns or raises")
@@ -202,7 +204,7 @@ class Reading:
             except sqlite3.OperationalError as error:
                 if connection is not None:
                     connection.close()
-                if not tries_left or "unable to open" not in str(error):
+                if not tries_left or error.sqlite_errorcode not in _BETWEEN:
                     raise
                 time.sleep(_PAUSE_S)
             except BaseException:
