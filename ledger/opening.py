@@ -165,7 +165,7 @@ class _Patient(sqlite3.Connection):
             try:
                 return super().execute(sql, values)
             except sqlite3.OperationalError as error:
-                if not tries_left or error.sqlite_errorcode not in _BETWEEN:
+                if not tries_left or getattr(error, "sqlite_errorcode", None) not in _BETWEEN:  # Python's own bear no code
                     raise
             time.sleep(_PAUSE_S)
         raise AssertionError("the last try returns or raises")
@@ -204,7 +204,7 @@ class Reading:
             except sqlite3.OperationalError as error:
                 if connection is not None:
                     connection.close()
-                if not tries_left or error.sqlite_errorcode not in _BETWEEN:
+                if not tries_left or getattr(error, "sqlite_errorcode", None) not in _BETWEEN:  # Python's own bear no code
                     raise
                 time.sleep(_PAUSE_S)
             except BaseException:
