@@ -57,6 +57,42 @@ def test_a_reader_outlasts_a_file_between_two_modes(path, monkeypatch):
         stock.close()
 
 
+_ATTACHED = """
+import fcntl, sqlite3, sys
+with open(sys.argv[1] + "-shm", "r+b") as shm:
+    fcntl.lockf(shm, fcntl.LOCK_SH, 1, 128)  # the lock that SQLite holds of the shared memory while a connection is there
+    print("attached", flush=True)
+    sys.stdin.readline()
+    stock = sqlite3.connect(sys.argv[1])
+    stock.execute("select count(*) from feed").fetchone()
+    sys.stdin.read()
+"""
+
+
+def test_a_reader_outlasts_shared_memory_that_is_not_ready(path, monkeypatch):
+    """A writer has attached the log's shared memory and not filled it yet: who has the file open waits until it has, and
+    is answered; if it never does, says what could not be done.
+    """
+    with Ledger.open(path) as early:
+        last = early.head("alpha").last
+        with sqlite3.connect(path) as stock:
+            stock.execute("pragma journal_mode=wal")
+        stock.close()
+        for suffix, content in (("-wal", b""), ("-shm", bytes(1 << 15))):
+            Path(f"{path}{suffix}").write_bytes(content)
+        command = [sys.executable, "-c", _ATTACHED, str(path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as writer:
+            assert writer.stdout.readline() == b"attached\n"
+            with monkeypatch.context() as patched:
+                patched.setattr(opened, "_PAUSE_S", 0.001)
+                with pytest.raises(Unwritable, match="cannot be written here"):
+                    early.head("alpha")
+            coming = threading.Timer(0.2, writer.stdin.close)
+            coming.start()
+            assert early.head("alpha").last == last
+            coming.join()
+
+
 def test_what_a_kill_left_of_a_new_file_is_no_hindrance(tmp_path):
     """A draft that was never finished is made anew."""
     (tmp_path / "a.ledger.new").write_bytes(b"half")
