@@ -4,6 +4,7 @@ Its own dials are refused from then on, at its key and before a word is said, so
 it greets a member that it trusts, hears that it is none and by which entry, and may ask for the feed in which that stands and
 for nothing else, as one may whose link stood when it was removed. It takes nothing on faith: the run is signed and judged like
 any other. No link comes of it here, nothing but the look-up is recorded, and after a day, or once it has heard, this ends.
+A restart takes it up again from the record: then who had heard already is dialled once more, and is gone.
 """
 
 from __future__ import annotations
@@ -21,10 +22,19 @@ SOON_NS: Final = 3 * SECOND
 PAUSE_MAX_NS: Final = 600 * SECOND
 
 
-def begin(core: Core, machine: str, because: Place) -> None:
-    """Another was removed by this machine, with that entry."""
-    core.untold[machine] = untold = Untold(machine, because, core.now.mono_ns + FOR_NS)
+def begin(core: Core, machine: str, because: Place, age_ns: int = 0) -> None:
+    """Another was removed by this machine, with that entry, so long ago."""
+    core.untold[machine] = untold = Untold(machine, because, core.now.mono_ns + FOR_NS - age_ns)
     core.later(SOON_NS, lambda: _again(core, untold))
+
+
+def resume(core: Core) -> None:
+    """At a start: whom this machine removed within the last day may not know it yet."""
+    for name, machine in core.snapshot.membership.machines.items():
+        because = linking.place_of(core, machine.since)
+        age_ns = max(0, core.now.wall_ns - machine.since_ns)
+        if machine.cause == "removed" and because is not None and because.feed.machine == core.me and age_ns < FOR_NS:
+            begin(core, name, because, age_ns)
 
 
 def _again(core: Core, untold: Untold) -> None:

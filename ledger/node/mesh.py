@@ -74,6 +74,7 @@ class Mesh:
         core.gives[core.feed.id] = core.last
         core.refresh()
         self.reconcile(starting=True)
+        farewell.resume(core)
         confirming.begin(core)
 
     def look(self, now: sig.Now) -> None:

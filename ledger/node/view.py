@@ -32,6 +32,10 @@ class Member(Protocol):
         """The position of the join, or of the removal, that made it what it is."""
 
     @property
+    def since_ns(self) -> int:
+        """The instant of that."""
+
+    @property
     def joins(self) -> tuple[str, ...]:
         """The positions of the joins that stand."""
 

@@ -225,3 +225,33 @@ def test_a_host_key_of_sshd_is_changed(tmp_path):
         for each in (alpha, bravo):
             assert each.end() == 0
             assert verify([each.dir / "node.ledger"]).problems == []
+
+
+def test_a_machine_removed_while_it_was_away_is_told_through_sshd(tmp_path):
+    """Charlie's node is down when alpha removes it, and alpha's is started anew. When charlie's is back every sshd refuses its
+    key; alpha comes in at charlie's, where its own key still stands, and says why: charlie takes in its removal, and ends.
+    """
+    sshd_program()
+    with machines(tmp_path, "alpha", "bravo", "charlie") as (alpha, bravo, charlie):
+        alpha.call("init", "lab", "--interval", "1s", *alpha.own())
+        alpha.start()
+        joined(alpha, bravo)
+        joined(alpha, charlie)
+        until(lambda: charlie.linked() == {"alpha", "bravo"} and alpha.linked() == {"bravo", "charlie"})
+        charlie.end(signal.SIGKILL)
+        alpha.call("remove", "charlie")
+        alpha.end(signal.SIGKILL)
+        alpha.start()
+        charlie.start()
+        until(lambda: charlie.process.poll() is not None)
+        assert charlie.end() == 0
+        assert {failed.reason for failed in charlie.events(LinkFailed)} <= {"auth-failed", "not-a-member"}
+        with Ledger.open(charlie.dir / "node.ledger") as ledger:
+            alphas = [feed for feed in ledger.feeds() if feed.machine == "alpha"]
+            removals = [e.event for feed in alphas for e in ledger.read(feed) if isinstance(e.event, MachineLeft)]
+        assert [(removal.machine, removal.cause) for removal in removals] == [("charlie", "removed")]
+        until(lambda: alpha.linked() == {"bravo"})
+        for each in (alpha, bravo):
+            assert each.end() == 0
+        report = verify([each.dir / "node.ledger" for each in (alpha, bravo, charlie)])
+        assert report.problems == []

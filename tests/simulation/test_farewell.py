@@ -1,6 +1,7 @@
-"""What is left of a farewell once its machine has joined anew: nothing that stands in the way of a link."""
+"""Telling a machine that it was removed while it was away: every address, after a restart too, and never in the way of a link."""
 
 from ledger.node import linking
+from ledger.node.farewell import FOR_NS
 from ledger.node.signals import Dial
 from ledger.node.state import SECOND, Untold
 from ledger.testing import Fault, simulate
@@ -35,3 +36,28 @@ def test_of_several_addresses_each_is_tried_in_its_turn(monkeypatch):
     world.run(world.now_ns + 400 * SECOND)
     addresses = [each.address for each in dialled if isinstance(each, Dial)]
     assert addresses[:4] == ["192.0.2.250", charlie.address] * 2
+
+
+def test_a_restart_of_who_removed_it_takes_the_farewell_up_again():
+    """Alpha removes charlie, which is cut off, and loses its power. Up again it tells charlie, which ends; of a removal that is
+    older than a day it tells nobody.
+    """
+    run = simulate(5, views=remembered, machines=3, seconds=120, faults=[])
+    alpha, _bravo, charlie = run.nodes.values()
+    world = run.world
+    for other, for_s in ((0, 300), (1, 3000)):  # so that it is from alpha that it hears
+        run.break_(Fault(world.now_ns // SECOND, "cut", other, 2, for_s))
+    world.run(world.now_ns + 200 * SECOND)
+    run.command(alpha, "remove", "charlie")
+    world.run(world.now_ns + 2 * SECOND)
+    alpha.crash()
+    alpha.start()
+    assert alpha.mesh.core.untold
+    assert charlie.mesh.core.state == "running"
+    world.run(world.now_ns + 900 * SECOND)
+    assert charlie.mesh is None or charlie.mesh.core.state == "stopping"
+    assert not alpha.mesh.core.untold
+    world.run(world.now_ns + FOR_NS)
+    alpha.crash()
+    alpha.start()
+    assert not alpha.mesh.core.untold
