@@ -35,7 +35,8 @@ def boot(ledger: Ledger, view: View, craft: OwnCraft, now: Now, *, software: str
     last = reader.head().last
     before = [entry.event for entry in reader.rare(("node.started",))]
     started = before[-1] if before else None
-    mine = [feed for feed in ledger.feeds() if feed.machine == own.machine and feed.ledger_key == own.ledger_key]
+    known = view.at(now.wall_ns).membership.machines.get(own.machine)
+    mine = known.feeds if known is not None else ()
     changed = [(feed, entry.index) for feed in mine for entry in ledger.reader(feed).rare(("key.changed",))]
     boots = [entry.boot for entry in reader.entries(max(0, last - 1)) if entry.boot is not None]
     number = max([now.wall_ns // 1_000_000, *(each + 1 for each in boots)])

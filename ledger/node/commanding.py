@@ -108,13 +108,17 @@ def _remove(core: Core, machine: str, by: str | None, answered: Answered) -> Non
 
 
 def _rekey(core: Core, role: str, new: str, answered: Answered) -> None:
-    """The new key is made already, and used from when this is stored; members who hear of it end the links of the old one."""
+    """The new key is made already, and used from when this is stored: members who hear of it end the links of an old `host` or
+    `dial` key; under a new `ledger` key a new feed begins.
+    """
     own = core.member(core.me)
-    old = (own.dial_key if role == "dial" else own.host_key) if own is not None else None
+    keys = {"host": own.host_key, "dial": own.dial_key, "ledger": core.feed.ledger_key} if own is not None else {}
+    old = keys.get(role)
     if old is None or old == new:
         answered(no(f"{core.me} has no other {role} key to change from"))
     else:
-        _say(core, KeyChanged("dial" if role == "dial" else "host", old, new), core.me, answered)
+        changed: Any = role
+        _say(core, KeyChanged(changed, old, new), core.me, answered)
 
 
 def _machine(core: Core, by: str | None) -> str | None:

@@ -1,13 +1,15 @@
 """Whether the own record is whole: asked of the others before anything new is written.
 
 A disk that was set back has lost entries that others hold. A started node links and answers from disk, but takes nothing in, and
-what it sees waits with its instants. Whoever greets it, or refuses it, shows the newest word held of its feed, signed by its own
-key. All dials ended, somebody answered and nobody has more: confirmed. Somebody has more: a new epoch that names the range
-that was lost. Nobody answered within an interval: a new epoch, unconfirmed. A cluster of one has nobody to ask.
+what it sees waits with its instants. Whoever greets it, or refuses it, shows the newest words held of its last feeds, signed by
+its own key. All dials ended, somebody answered and nobody has more: confirmed. Somebody has more, or a newer epoch: a new epoch
+that names the range that was lost. Nobody answered within an interval: a new epoch, unconfirmed. A cluster of one has nobody to
+ask.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from ledger.entry import Observed
@@ -16,7 +18,7 @@ from ledger.identity import Feed
 from ledger.node import linking
 from ledger.node.signals import Begin
 from ledger.node.state import SECOND, Core
-from ledger.node.words import Word
+from ledger.node.wire import Shown
 
 PATIENCE_NS: Final = 10 * SECOND
 """So long is waited for an answer at least, where pings are so frequent that an interval is shorter than a dial."""
@@ -40,11 +42,16 @@ def begin(core: Core) -> None:
     core.later(patience_ns(core), late)
 
 
-def shown(core: Core, word: Word | None) -> None:
-    """Another, in its greeting or as it refused one, showed the newest word that it holds of this machine's feed."""
-    if word is None or word.id != core.feed.id or word.last <= core.last or not core.craft.proves(core.feed, word):
-        return
-    ahead(core, word.last)
+def shown(core: Core, held: Iterable[Shown]) -> None:
+    """Another, in its greeting or as it refused one, showed the newest words that it holds of this machine's last feeds."""
+    for each in held:
+        feed, last = core.feed_of(each.feed), each.word.last
+        ours = feed.machine == core.me and feed.ledger_key == core.feed.ledger_key
+        if feed == core.feed and last > core.last:
+            if core.craft.proves(feed, each.word):
+                ahead(core, last)
+        elif ours and feed.epoch > core.feed.epoch and feed.id not in core.held and core.craft.proves(feed, each.word):
+            _beyond(core, feed.epoch, last)
 
 
 def ahead(core: Core, last: int) -> None:
@@ -54,6 +61,14 @@ def ahead(core: Core, last: int) -> None:
         core.memo["lost", core.feed.id] = last
         if core.state == "running" and first:
             core.do(Begin("restored", core.last + 1, last))
+
+
+def _beyond(core: Core, epoch: int, last: int) -> None:
+    """A newer epoch of this machine, with so many entries, is lost altogether: the disk was set back more than once."""
+    if epoch > core.memo.get(("beyond",), 0):
+        core.memo["beyond",], core.memo["beyond", "last"] = epoch, last
+        if core.state == "running":
+            core.do(Begin("restored", 1, last, epoch))
 
 
 def resolve(core: Core) -> bool:
@@ -67,7 +82,10 @@ def resolve(core: Core) -> bool:
     dialled = all(linking.peer_of(core, name).tried for name in core.others if name not in core.snapshot.planned)
     if not dialled and core.now.mono_ns - core.since.mono_ns < patience_ns(core):
         return False
-    if lost is not None:
+    beyond = core.memo.get(("beyond",), 0)
+    if beyond > core.feed.epoch:
+        core.do(Begin("restored", 1, core.memo["beyond", "last"], beyond))
+    elif lost is not None:
         core.do(Begin("restored", core.last + 1, lost))
     else:
         core.state = "running"

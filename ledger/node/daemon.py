@@ -375,7 +375,7 @@ class Daemon:
     def _begin(self, action: sig.Begin) -> None:
         """Open the next epoch."""
         before = self.feed
-        epoch = 1 + max(each.epoch for each in self.ledger.feeds() if each.machine == before.machine)
+        epoch = 1 + max(action.beyond, *(each.epoch for each in self.ledger.feeds() if each.machine == before.machine))
         feed = Feed.of(before.incarnation, before.machine, epoch, before.ledger_key)
         opened = confirming.opening(self.mesh.core, feed, action)
         self.ledger.append([opened], observer=feed)

@@ -176,13 +176,12 @@ def turned_away(core: Core, channel: Channel, heard: Bye) -> None:
 def hello(core: Core, peer: Peer, link: str) -> Hello:
     """The greeting of this machine to a peer."""
     own, theirs = core.member(core.me), core.member(peer.machine)
-    newest = core.newest(theirs) if theirs is not None else None
     return Hello(
         protocol=PROTOCOL, incarnation=core.feed.incarnation, machine=core.me, feed=Named.of(core.feed), last=core.last,
         boot=core.boot, software=core.software, transport="ccs" if core.snapshot.transport == "ccs" else "ssh",
         addressing="address" if core.snapshot.addressing == "address" else "name", link=link,
         hostname=own.hostname if own else None, port=core.port or None, entitled=entitled(core, own, theirs),
-        replaces=peer.lost, yours=core.craft.word(newest.id) if newest is not None else None, checking=core.state == "checking",
+        replaces=peer.lost, yours=linking.held_of(core, peer.machine), checking=core.state == "checking",
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from ledger.events import LinkEstablished, LinkFailed, LinkLost, PingFailed, PingHeard, Reason
 from ledger.node.signals import Abort
 from ledger.node.state import MS, SECOND, Channel, Core, Peer
-from ledger.node.wire import Bye, Hello, Place, Want
+from ledger.node.wire import SHOWN_MAX, Bye, Hello, Place, Shown, Want
 from ledger.node.words import Named
 
 BACKOFF_NS: Final = 500 * MS
@@ -119,7 +119,7 @@ def refuse(
     core: Core, channel: Channel, reason: Reason, detail: str, *, quiet: bool = False, because: Place | None = None
 ) -> None:
     """Tell the other side why the channel ends; it has a moment to hear it and to close, or to ask for the entry that is why."""
-    yours = core.craft.word(core.feed_of(channel.hello.feed).id) if channel.hello is not None else None
+    yours = held_of(core, channel.hello.machine) if channel.hello is not None else ()
     core.send(channel, Bye(reason, detail[:DETAIL_MAX], quiet, None, because, yours))
     channel.stage, channel.offers = "ending", because
     end_later(core, channel)
@@ -140,6 +140,13 @@ def end_later(core: Core, channel: Channel) -> None:
             core.drop(channel)
 
     core.later(ENDING_NS, end)
+
+
+def held_of(core: Core, machine: str) -> tuple[Shown, ...]:
+    """What is held of a machine's last feeds, as it is shown to that machine: it may have lost it."""
+    known = core.snapshot.membership.machines.get(machine)
+    words = [(feed, core.craft.word(feed.id)) for feed in known.feeds[-SHOWN_MAX:]] if known is not None else []
+    return tuple([Shown(Named.of(feed), word) for feed, word in words if word is not None])
 
 
 def place_of(core: Core, position: str | None) -> Place | None:

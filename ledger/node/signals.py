@@ -218,11 +218,14 @@ class Take(Signal, frozen=True):
 
 
 class Begin(Signal, frozen=True):
-    """Open a new epoch of the own feed, because the record was rolled back or nobody could confirm it."""
+    """Open a new epoch of the own feed: the record was rolled back, nobody could confirm it, or the ledger key is another.
+    `beyond`: an epoch that others hold and this machine lost altogether; then the lost range is of that one.
+    """
 
-    why: Literal["restored", "unconfirmed"]
+    why: Literal["restored", "unconfirmed", "new-key"]
     lost_from: int | None = None
     lost_until: int | None = None
+    beyond: int = 0
 
 
 class Answer(Signal, frozen=True):

@@ -291,6 +291,9 @@ class VirtualNode:
                 self._members = set(action.keys.values())
             case sig.Answer():
                 self.told.append((action.request, action.body))
+            case sig.Adopt(role="ledger"):
+                self.key = action.key
+                self._begin(sig.Begin("new-key"))
             case sig.Adopt():
                 setattr(self, f"{action.role}_key", action.key)
             case sig.Halt():
@@ -346,7 +349,7 @@ class VirtualNode:
         mesh = self.mesh
         if mesh is None or self.full:
             return
-        epoch = 1 + max(feed.epoch for feed in self.disk if feed.machine == self.name)
+        epoch = 1 + max(action.beyond, *(feed.epoch for feed in self.disk if feed.machine == self.name))
         feed = Feed.of(self.feed.incarnation, self.name, epoch, self.key)
         before, self.feed = self.feed, feed
         opened = confirming.opening(mesh.core, feed, action)

@@ -21,6 +21,8 @@ from ledger.node.words import Named
 from ledger.node.words import Word as Spoken
 
 PROTOCOL: Final = 1
+SHOWN_MAX: Final = 4
+"""Of so many of a machine's feeds it is shown what is held: who set its disk back further than that learns of the newest."""
 Detail = Annotated[str, Meta(max_length=1024)]
 Digest = Annotated[bytes, Meta(max_length=64)]
 Said = Annotated[str, Meta(max_length=32_768)]
@@ -40,10 +42,17 @@ class Place(msgspec.Struct, frozen=True, gc=False, array_like=True, forbid_unkno
 Places = Annotated[tuple[Place, ...], Meta(max_length=512)]
 
 
+class Shown(msgspec.Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):
+    """What is held of one of the hearer's own feeds: the newest word of it."""
+
+    feed: Named
+    word: Spoken
+
+
 class Hello(Wire, frozen=True, tag="hello"):
     """Who speaks. `link`: the id that the dialler gave; `entitled`: entries that the other side should hold before it judges
     (admissions, reconnections, changed keys, the oldest first); `replaces`: a link that the speaker knows to be gone;
-    `yours`: the newest word held of the hearer's own feed; `checking`: the speaker does not know yet that its record is whole.
+    `yours`: the newest words held of the hearer's last feeds; `checking`: the speaker does not know yet that its record is whole.
     """
 
     protocol: Count
@@ -60,7 +69,7 @@ class Hello(Wire, frozen=True, tag="hello"):
     port: Port | None = None
     entitled: Annotated[tuple[Place, ...], Meta(max_length=64)] = ()
     replaces: LinkId | None = None
-    yours: Spoken | None = None
+    yours: Annotated[tuple[Shown, ...], Meta(max_length=SHOWN_MAX)] = ()
     checking: bool = False
 
 
@@ -75,7 +84,7 @@ class Bye(Wire, frozen=True, tag="bye"):
     quiet: bool = False
     head: Annotated[str, Meta(max_length=4096)] | None = None
     because: Place | None = None
-    yours: Spoken | None = None
+    yours: Annotated[tuple[Shown, ...], Meta(max_length=SHOWN_MAX)] = ()
 
 
 class Ping(Wire, frozen=True, tag="ping"):
