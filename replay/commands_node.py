@@ -174,18 +174,20 @@ def sethostname_(asked: Asked, /, *, hostname: str, machine: str | None, by: str
 
 
 @click.command("rekey", cls=Command)
-@click.argument("role", type=click.Choice(["dial", "host"]))
+@click.argument("role", type=click.Choice(["dial", "host", "ledger"]))
 @click.option("--key", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="The new public key of sshd (`ssh`).")
 @click.pass_obj
 def rekey_(asked: Asked, /, *, role: str, key: str | None) -> int:
-    """Change a key of this machine: `dial`, with which it proves who dials, or `host`, with which it answers.
+    """Change a key of this machine: `dial`, with which it proves who dials, `host`, with which it answers, or `ledger`, with
+    which it signs its feed.
 
-    The node makes the new key, records it, and uses it from then on; links of the old one end and come back, and the old one is
-    refused. In transport `ssh` the host key is sshd's: change it there, and name the new public key with --key.
+    The node makes the new key, records it, and uses it from then on; links of an old dial or host key end and come back, and the
+    old one is refused. In transport `ssh` the host key is sshd's: change it there, and name the new public key with --key. With
+    a new ledger key the machine's feed ends and its next epoch begins; what the old one signed stays good.
 
     For example:
       meshledger rekey dial
-      meshledger rekey host
+      meshledger rekey ledger
       meshledger rekey host --key /etc/ssh/ssh_host_ed25519_key.pub
     """
     from replay.answers_node import Done

@@ -139,6 +139,10 @@ class NodeDir:
         """The file or socket of this name."""
         return self.path / name
 
+    def words(self) -> bytes:
+        """What the file `words` holds; nothing if there is none."""
+        return self.file("words").read_bytes() if self.file("words").exists() else b""
+
     def config(self) -> Config:
         """The configuration. Raises Refused if there is none, or it does not read."""
         try:
@@ -195,11 +199,28 @@ class NodeDir:
         self.replace(f"{name}.pub", public + b"\n")
 
     def renew(self, role: str) -> tuple[Path, str]:
-        """A new `host` or `dial` key beside the old one, not yet in its place: its path, and the public key as text."""
+        """A new `host`, `dial` or `ledger` key beside the old one, not yet in its place: its path, and the public key as text."""
         name = f"{role}_key.next"
         (self.path / name).unlink(missing_ok=True)
+        if role == "ledger":
+            fresh = keys.generate()
+            keys.save(fresh, self.path / name)
+            return self.path / name, fresh.text
         self._make_ssh_key(name)
         return self.path / name, self.public(name)
+
+    def adopt_ledger(self, public: str) -> keys.LedgerKey:
+        """Put the new ledger key in its place, if it is this one; returns it. Raises Refused if there is no such new key."""
+        fresh = self.path / "ledger_key.next"
+        key = keys.load(fresh)
+        if key.text != public:
+            raise Refused(f"{fresh} is another key", hint="the one that is recorded is lost: leave, and join again")
+        try:
+            fresh.replace(self.path / "ledger_key")
+            self._keep_names()
+        except OSError as error:
+            raise Unwritable(f"{fresh}: {error.strerror}") from error
+        return key
 
     def adopt(self, role: str, public: str) -> None:
         """Put the new `host` or `dial` key in its place, if it is this one: the private half first, so that whatever moment the

@@ -53,6 +53,15 @@ class OwnCraft:
         self.changed = False
         return msgspec.msgpack.encode(self.words)
 
+    def leave(self) -> None:
+        """The own feed ends here: its last word is kept as any other feed's is."""
+        self.words[self.feed.id] = self.spoken()
+        self.changed = True
+
+    def rekey(self, key: keys.LedgerKey) -> None:
+        """Sign with this key from now on."""
+        self._key = key
+
     # For the core.
 
     def sign(self, message: bytes) -> bytes:
@@ -105,9 +114,10 @@ class OwnCraft:
     def spoken(self) -> Word:
         """The own word, as the feed is now."""
         head = self._ledger.head(self.feed)
-        if self._spoken is None or (self._spoken.last, self._spoken.records) != (head.last, head.records):
-            self._spoken = speak(self._ledger, self.feed, self._key, self.running)
-        return self._spoken
+        said = self._spoken
+        if said is None or (said.id, said.last, said.records) != (self.feed.id, head.last, head.records):
+            said = self._spoken = speak(self._ledger, self.feed, self._key, self.running)
+        return said
 
     def stated(self, feed: Feed) -> Word | None:
         """The word under which a feed can be given now: the own one as the feed is, of another the newest that is complete."""

@@ -20,7 +20,7 @@ from typing import Any, Final
 from ledger.entry import Entry, Observed
 from ledger.errors import LedgerError, Unwritable
 from ledger.identity import Feed
-from ledger.node import confirming, control, wire
+from ledger.node import confirming, control, renewal, wire
 from ledger.node import signals as sig
 from ledger.node.booting import boot, own_feed
 from ledger.node.bulk import Bulk, at_once
@@ -66,12 +66,11 @@ class Daemon:
         self.folder = folder
         self.now = now
         self.config: Config = folder.config()
-        self.key = folder.ledger_key()
         self.ledger = Ledger.open(folder.ledger, write=True)
         try:
+            self.key = renewal.finished(folder, self.ledger, self.config.machine, self.now().wall_ns)
             self.feed = own_feed(self.ledger, self.config.machine, self.key)
-            kept = folder.file("words").read_bytes() if folder.file("words").exists() else b""
-            self.craft = OwnCraft(self.ledger, self.feed, self.key, kept)
+            self.craft = OwnCraft(self.ledger, self.feed, self.key, folder.words())
             view, port = views(self.ledger, self.feed), self.config.port
             self.mesh = boot(self.ledger, view, self.craft, self.now(), software=software, port=port)
         except BaseException:
@@ -375,8 +374,10 @@ class Daemon:
     def _begin(self, action: sig.Begin) -> None:
         """Open the next epoch."""
         before = self.feed
+        if action.why == "unconfirmed":  # what others lack of it they get under its last word
+            self.craft.leave()
         epoch = 1 + max(action.beyond, *(each.epoch for each in self.ledger.feeds() if each.machine == before.machine))
-        feed = Feed.of(before.incarnation, before.machine, epoch, before.ledger_key)
+        feed = Feed.of(before.incarnation, before.machine, epoch, self.key.text)
         opened = confirming.opening(self.mesh.core, feed, action)
         self.ledger.append([opened], observer=feed)
         self.log({"event": "new-epoch", "feed": feed.name, "why": action.why})
@@ -390,9 +391,21 @@ class Daemon:
             self.wires.rekey(load_key(self.folder.file("dial_key.next")))
         elif action.role == "host" and self.mesh.core.snapshot.transport == "ccs":
             self.listener.rekey(load_key(self.folder.file("host_key.next")))
+        elif action.role == "ledger":
+            self._adopt_ledger(action.key)
+            return
         else:
             return  # sshd's, and in use already
         try:
             self.folder.adopt(action.role, action.key)
         except LedgerError as error:
             self.log({"event": "key-not-in-place", "role": action.role, "error": error.message})
+
+    def _adopt_ledger(self, public: str) -> None:
+        """End the own feed, and begin the next one under the new key. If the medium refuses, the next start does it."""
+        try:
+            self.key = renewal.adopt(self.folder, self.craft, public)
+        except LedgerError as error:
+            self.log({"event": "key-not-in-place", "role": "ledger", "error": error.message})
+            return
+        self._begin(sig.Begin("new-key"))

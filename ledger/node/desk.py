@@ -63,9 +63,9 @@ class Desk:
     async def _renewed(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """A new key is made, if it is the node's own to make, and then asked to be recorded; one at a time."""
         role, given = str(request.get("role")), request.get("key")
-        made = role == "dial" or (role == "host" and self._mesh.core.snapshot.transport == "ccs")
-        if role not in {"dial", "host"}:
-            raise Refused(f"a machine has no {role} key to change", hint="dial or host")
+        made = role in {"dial", "ledger"} or (role == "host" and self._mesh.core.snapshot.transport == "ccs")
+        if role not in {"dial", "host", "ledger"}:
+            raise Refused(f"a machine has no {role} key to change", hint="dial, host or ledger")
         if made and given is not None:
             raise Refused(f"the {role} key is the node's own, and made by it", hint="ask without --key")
         if not made and given is None:
