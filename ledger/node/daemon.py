@@ -22,7 +22,7 @@ from ledger.errors import LedgerError, Unwritable
 from ledger.identity import Feed
 from ledger.node import confirming, control, renewal, wire
 from ledger.node import signals as sig
-from ledger.node.booting import boot, own_feed
+from ledger.node.booting import boot
 from ledger.node.bulk import Bulk, at_once
 from ledger.node.config import Config, NodeDir
 from ledger.node.craft import OwnCraft
@@ -68,8 +68,7 @@ class Daemon:
         self.config: Config = folder.config()
         self.ledger = Ledger.open(folder.ledger, write=True)
         try:
-            self.key = renewal.finished(folder, self.ledger, self.config.machine, self.now().wall_ns)
-            self.feed = own_feed(self.ledger, self.config.machine, self.key)
+            self.key, self.feed = renewal.finished(folder, self.ledger, self.config.machine, self.now().wall_ns)
             self.craft = OwnCraft(self.ledger, self.feed, self.key, folder.words())
             view, port = views(self.ledger, self.feed), self.config.port
             self.mesh = boot(self.ledger, view, self.craft, self.now(), software=software, port=port)
@@ -85,7 +84,7 @@ class Daemon:
         self.exchange: Exchange
         self._queue: deque[tuple[sig.Now, sig.Observation]] = deque()
         self._wake = asyncio.Event()
-        self._stopping = False
+        self._stopping, self._why = False, "stopped"
         self._paused = False
         self._batch: list[Observed] = []
         self._bulk = Bulk()
@@ -170,8 +169,6 @@ class Daemon:
             await door.close()
             await self.listener.close()
             self._end()
-
-    _why = "stopped"
 
     async def _loop(self) -> None:
         words_at = self._mono_s() + WORDS_S
@@ -387,25 +384,15 @@ class Daemon:
 
     def _adopt(self, action: sig.Adopt) -> None:
         """Use a new key. If its file cannot be put in its place now, the next start does it."""
-        if action.role == "dial":
-            self.wires.rekey(load_key(self.folder.file("dial_key.next")))
-        elif action.role == "host" and self.mesh.core.snapshot.transport == "ccs":
-            self.listener.rekey(load_key(self.folder.file("host_key.next")))
-        elif action.role == "ledger":
-            self._adopt_ledger(action.key)
-            return
-        else:
-            return  # sshd's, and in use already
+        role = action.role
         try:
-            self.folder.adopt(action.role, action.key)
+            if role == "ledger":
+                self.key = renewal.adopt(self.folder, self.craft, action.key)
+            elif role == "dial" or self.mesh.core.snapshot.transport == "ccs":  # else it is sshd's, and in use already
+                (self.wires if role == "dial" else self.listener).rekey(load_key(self.folder.file(f"{role}_key.next")))
+                self.folder.adopt(role, action.key)
         except LedgerError as error:
-            self.log({"event": "key-not-in-place", "role": action.role, "error": error.message})
-
-    def _adopt_ledger(self, public: str) -> None:
-        """End the own feed, and begin the next one under the new key. If the medium refuses, the next start does it."""
-        try:
-            self.key = renewal.adopt(self.folder, self.craft, public)
-        except LedgerError as error:
-            self.log({"event": "key-not-in-place", "role": "ledger", "error": error.message})
+            self.log({"event": "key-not-in-place", "role": role, "error": error.message})
             return
-        self._begin(sig.Begin("new-key"))
+        if role == "ledger":
+            self._begin(sig.Begin("new-key"))

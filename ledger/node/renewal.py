@@ -28,8 +28,9 @@ def adopt(folder: NodeDir, craft: OwnCraft, public: str) -> keys.LedgerKey:
     return key
 
 
-def finished(folder: NodeDir, ledger: Ledger, machine: str, now_ns: int) -> keys.LedgerKey:
-    """The machine's ledger key at a start, once a change of it that was cut off is finished, or forgotten if it was not recorded.
+def finished(folder: NodeDir, ledger: Ledger, machine: str, now_ns: int) -> tuple[keys.LedgerKey, Feed]:
+    """The machine's ledger key at a start, and the feed that it writes with it, once a change of the key that was cut off is
+    finished, or forgotten if it was not recorded.
 
     Raises Refused if there is no key, or the ledger has no feed of it.
     """
@@ -48,7 +49,7 @@ def finished(folder: NodeDir, ledger: Ledger, machine: str, now_ns: int) -> keys
             following = Feed.of(before.incarnation, machine, 1 + max(feed.epoch for feed in feeds), key.text)
             opened = FeedOpened(following.incarnation, machine, following.epoch, key.text, "new-key")
             ledger.append(Observed(now_ns, opened), observer=following)
-    return key
+    return key, own_feed(ledger, machine, key)
 
 
 def _changes(ledger: Ledger, feed: Feed) -> list[KeyChanged]:

@@ -93,9 +93,9 @@ def recorded(node: Node) -> tuple[Feed, str]:
 def start(node: Node) -> tuple[str, list[Feed]]:
     """What a start makes of it: the key, and the machine's feeds, each begun once and the newest of that key."""
     with Ledger.open(node.folder.ledger, write=True) as ledger:
-        key = renewal.finished(node.folder, ledger, node.name, 2 * 10**18)
+        key, own = renewal.finished(node.folder, ledger, node.name, 2 * 10**18)
         held = [feed for feed in ledger.feeds() if feed.machine == node.name]
-        assert own_feed(ledger, node.name, key) == held[-1]
+        assert own == held[-1]
         assert [entry.event.why for feed in held for entry in ledger.read(feed) if isinstance(entry.event, FeedOpened)] == [
             "new", *["new-key"] * (len(held) - 1),
         ]  # fmt: skip
