@@ -27,6 +27,7 @@ Text = Annotated[str, Meta(max_length=4096)]
 Word = Annotated[str, Meta(max_length=255)]
 Count = Annotated[int, Meta(ge=0, le=2**60)]
 Stamp = Annotated[int, Meta(ge=0, le=2**60)]
+Epoch = Annotated[int, Meta(ge=1, le=10**9 - 1)]
 LinkId = Annotated[str, Meta(max_length=64)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
@@ -53,7 +54,7 @@ class FeedOpened(Event, frozen=True):
     kind = "feed.opened"
     incarnation: Annotated[str, Meta(min_length=1, max_length=128)]
     machine: Machine
-    epoch: Annotated[int, Meta(ge=1, le=10**9 - 1)]
+    epoch: Epoch
     ledger_key: Key | None = None
     why: Literal["new", "new-key", "restored", "unconfirmed"] = "new"
     lost_from: Count | None = None
@@ -94,7 +95,9 @@ class SettingsChanged(Event, frozen=True):
 
 
 class MachineJoined(Event, frozen=True):
-    """A machine was admitted. `from` (here `held`): entries its feed had at admission."""
+    """A machine was admitted. `from` (here `held`): entries its feed had at admission; `epoch`: of which of its feeds, and what
+    it wrote in later ones counts as well. Without it, as where a machine has one feed, `from` is of each.
+    """
 
     kind = "machine.joined"
     machine: Machine
@@ -106,10 +109,13 @@ class MachineJoined(Event, frozen=True):
     ledger_key: Key | None = None
     held: Count = field(name="from", default=0)
     addressing: Addressing = "name"
+    epoch: Epoch | None = None
 
 
 class MachineLeft(Event, frozen=True):
-    """A machine left or was removed. `joins`: positions of the joins this ends; `held`: entries held of its feed."""
+    """A machine left or was removed. `joins`: positions of the joins this ends; `held`: entries held of its feed, up to which
+    they count; `epoch`: of which of its feeds, and later ones do not count. Without it `held` is of each.
+    """
 
     kind = "machine.left"
     machine: Machine
@@ -117,6 +123,7 @@ class MachineLeft(Event, frozen=True):
     held: Count = 0
     cause: Literal["left", "removed"] = "left"
     by: Machine | None = None
+    epoch: Epoch | None = None
 
 
 class MachineDisconnected(Event, frozen=True):

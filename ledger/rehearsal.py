@@ -252,7 +252,8 @@ class Rehearsal:
     def _end(self, actor: Machine, gone: Machine, cause: Literal["left", "removed"], behind: int, amount: int) -> None:
         joins = self.joins[gone.name][-1:] if amount % 5 == 4 else self.joins[gone.name]
         held = max(0, len(self.logs[gone.feed]) - behind) if gone.feeds else 0
-        self._write(actor, ev.MachineLeft(gone.name, tuple(joins), held, cause, actor.name))
+        epoch = gone.feed.epoch if gone.feeds and amount % 3 else None
+        self._write(actor, ev.MachineLeft(gone.name, tuple(joins), held, cause, actor.name, epoch))
 
     def _rekey(self, actor: Machine, _peer: Machine, amount: int) -> None:
         """The actor changes a key; with a new ledger key it goes on in a new epoch."""
@@ -279,7 +280,8 @@ class Rehearsal:
     def _join(self, actor: Machine, who: Machine, held: int, epoch: int | None = None) -> None:
         epoch = epoch or (who.feed.epoch if who.feeds else 1)
         key = self._key(who.name, epoch) if self.keyed else None
-        event = ev.MachineJoined(who.name, f"{who.name}.lab.example", ledger_key=key, held=held)
+        counted = who.feed.epoch if who.feeds and held % 3 else None
+        event = ev.MachineJoined(who.name, f"{who.name}.lab.example", ledger_key=key, held=held, epoch=counted)
         self._write(actor, event)
         self.joins[who.name].append(actor.feed.at(len(self.logs[actor.feed])))
 

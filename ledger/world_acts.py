@@ -73,7 +73,7 @@ def remove(stage: Stage, actor: Machine, subject: Machine, cause: Literal["left"
         if isinstance(act.event, ev.MachineJoined) and act.event.machine == subject.name
     )
     held = len(subject.log) + 1 if actor is subject else actor.held.get(subject.feed.id, 0)
-    stage.write(actor, ev.MachineLeft(subject.name, joins, held, cause, actor.name))
+    stage.write(actor, ev.MachineLeft(subject.name, joins, held, cause, actor.name, subject.feed.epoch))
 
 
 def rename(stage: Stage, machine: Machine, new: str, *, forced: bool) -> None:

@@ -39,7 +39,7 @@ class Dissolved(Act, frozen=True, gc=False, array_like=True, tag="dissolved"):
 
 
 class Join(Act, frozen=True, gc=False, array_like=True, tag="join"):
-    """`machine.joined`; `held`: the entries its feed had at admission."""
+    """`machine.joined`; `held`: the entries its feed of `epoch` had at admission."""
 
     machine: str
     hostname: str | None
@@ -50,6 +50,7 @@ class Join(Act, frozen=True, gc=False, array_like=True, tag="join"):
     ledger_key: str | None
     held: int
     addressing: str
+    epoch: int | None = None
 
 
 class Removal(Act, frozen=True, gc=False, array_like=True, tag="removal"):
@@ -60,6 +61,7 @@ class Removal(Act, frozen=True, gc=False, array_like=True, tag="removal"):
     held: int
     cause: str
     by: str | None
+    epoch: int | None = None
 
 
 class KeyChange(Act, frozen=True, gc=False, array_like=True, tag="key"):
@@ -103,8 +105,9 @@ ACTS: Final[dict[type, Callable[[Any, int, int], AnyAct]]] = {
         e.ledger_key,
         e.held,
         e.addressing,
+        e.epoch,
     ),
-    ev.MachineLeft: lambda e, index, at_ns: Removal(index, at_ns, e.machine, tuple(e.joins), e.held, e.cause, e.by),
+    ev.MachineLeft: lambda e, index, at_ns: Removal(index, at_ns, e.machine, tuple(e.joins), e.held, e.cause, e.by, e.epoch),
     ev.KeyChanged: lambda e, index, at_ns: KeyChange(index, at_ns, e.role, e.old, e.new),
     ev.HostnameChanged: lambda e, index, at_ns: Rename(index, at_ns, e.old, e.new, e.forced),
     ev.MachineDisconnected: lambda e, index, at_ns: Plan(index, at_ns, e.machine, True, e.by),

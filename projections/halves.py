@@ -38,7 +38,9 @@ class Halves(State):
     running: dict[str, int] = msgspec.field(default_factory=dict)
     """By machine since when its node runs, as far as it says."""
     spoken: dict[str, str] = msgspec.field(default_factory=dict)
-    """By machine the feed of its last start or stop: with a new epoch nobody knows when the one before ended."""
+    """By machine the feed of its last start or stop, or the one in which it went on under a new key: with any other new epoch
+    nobody knows when the one before ended.
+    """
 
     def half(self, observer: str, peer: str) -> Half:
         """What is known of one direction."""
@@ -53,7 +55,7 @@ class AcrossFeeds(Monitor):
     """What the monitors here share: they follow each direction of each pair."""
 
     mesh = True
-    kinds = LINKS | LIVES | LEAVES
+    kinds = LINKS | LIVES | LEAVES | {"feed.opened"}
     state_type: ClassVar[type[State]] = Halves
 
     def step(self, entry: Entry, now_ns: int) -> None:
@@ -84,6 +86,8 @@ class AcrossFeeds(Monitor):
                 self.state.running[observer] = entry.effective_ns
         elif isinstance(event, (ev.MachineLeft, ev.MachineDisconnected)):
             self.gone(event.machine, entry)
+        elif isinstance(event, ev.FeedOpened) and event.why == "new-key":
+            self.state.spoken[observer] = entry.feed.id
 
     def turned(self, observer: str, peer: str, before: Half, entry: Entry) -> None:
         """A direction is another than it was `before`."""

@@ -6,7 +6,8 @@ together, in three passes that only ever add, so that the order of feeds cannot 
 1. who was *ever admitted*: reached from the root through joins, ended or not. Their removals stand;
 2. which removals end which joins;
 3. which acts *count*: an act of a machine at index i counts if a counting join of it has `from` < i and no standing
-   removal of that join names fewer than i entries held. A join counts if the act of writing it does.
+   removal of that join names fewer than i entries held. A join counts if the act of writing it does. Both name the epoch
+   that they count in: what lies in later ones lies beyond, in earlier ones before.
 
 The root is the first own join after the `cluster.created` to whose key the incarnation id commits. Imports have no keys:
 there each feed's own join is a root. A feed is a machine's only if a counting join or `key.changed` names its key.
@@ -23,8 +24,10 @@ from ledger.identity import IMPORTED, Feed, incarnation_id, parse_position
 from projections.acts import AnyAct, Created, Join, KeyChange, Plan, Removal, Rename, order
 
 Place = tuple[str, int]
-Grant = tuple[int, int | None]
-"""Acts after index `from` count, up to an index or without end."""
+Bound = tuple[int | None, int]
+"""An epoch of a machine, and an index in it; without an epoch, that index in any."""
+Grant = tuple[Bound, tuple[Bound, ...]]
+"""Acts beyond the first bound count, and none beyond any of the others."""
 
 
 class Member(msgspec.Struct, frozen=True, gc=False):
@@ -69,12 +72,18 @@ class Membership(msgspec.Struct, frozen=True):
     def counts(self, feed: Feed, index: int) -> bool:
         """Whether an act at this place counts."""
         member = self.machines.get(feed.machine)
-        return member is not None and feed in member.feeds and granted(self.grants[feed.machine], index)
+        return member is not None and feed in member.feeds and granted(self.grants[feed.machine], feed, index)
 
 
-def granted(grants: Iterable[Grant], index: int) -> bool:
-    """Whether an act at `index` counts by one of the joins behind `grants`."""
-    return any(held < index and (limit is None or index <= limit) for held, limit in grants)
+def beyond(feed: Feed, index: int, bound: Bound) -> bool:
+    """Whether an act of a machine at `index` of this feed of it lies beyond a bound."""
+    epoch, held = bound
+    return index > held if epoch is None else (feed.epoch, index) > (epoch, held)
+
+
+def granted(grants: Iterable[Grant], feed: Feed, index: int) -> bool:
+    """Whether an act at `index` of a machine's feed counts by one of the joins behind its `grants`."""
+    return any(beyond(feed, index, start) and not any(beyond(feed, index, limit) for limit in limits) for start, limits in grants)
 
 
 def _imported(feed: Feed) -> bool:
@@ -102,7 +111,7 @@ class _Judgement:
         self.removing = False
         for feed, acts in self.feeds:
             self._collect(feed, acts)
-        self.limits: dict[Place, int] = {}
+        self.limits: dict[Place, set[Bound]] = {}
         self.removals: dict[Place, list[tuple[Feed, Removal]]] = {}
         if self.removing:
             self._remove(self._ever())
@@ -176,13 +185,14 @@ class _Judgement:
                     for place in named.get((position.machine, position.epoch, position.index), ()):
                         feed, join = self.joins[place]
                         if position.names(feed) and join.machine == act.machine:
-                            self.limits[place] = min(self.limits.get(place, act.held), act.held)
+                            self.limits.setdefault(place, set()).add((act.epoch, act.held))
                             self.removals.setdefault(place, []).append((writer, act))
 
     def _add(self, place: Place) -> None:
         join = self.joins[place][1]
         self.counting.setdefault(join.machine, []).append(place)
-        self.grants.setdefault(join.machine, []).append((join.held, self.limits.get(place)))
+        limits = tuple(sorted(self.limits.get(place, ()), key=_by_bound))
+        self.grants.setdefault(join.machine, []).append(((join.epoch, join.held), limits))
         self.keys.add((join.machine, join.ledger_key))
 
     def _count(self) -> None:
@@ -199,7 +209,7 @@ class _Judgement:
         while waiting:
             left = []
             for feed, act in waiting:
-                if not (self.own(feed, self.keys) and granted(self.grants.get(feed.machine, ()), act.index)):
+                if not (self.own(feed, self.keys) and granted(self.grants.get(feed.machine, ()), feed, act.index)):
                     left.append((feed, act))
                 elif isinstance(act, Join):
                     self._add((feed.id, act.index))
@@ -227,7 +237,7 @@ def _members(feeds: tuple[tuple[Feed, tuple[AnyAct, ...]], ...]) -> Membership:
             continue
         own.setdefault(feed.machine, []).append((feed, acts))
         for act in acts:
-            if isinstance(act, Plan) and granted(grants, act.index):
+            if isinstance(act, Plan) and granted(grants, feed, act.index):
                 held = plans.get(act.machine)
                 if held is None or order(feed, act) > order(*held):
                     plans[act.machine] = feed, act
@@ -244,9 +254,13 @@ def _by_feed(pair: tuple[Feed, Sequence[AnyAct]]) -> tuple[str, int, str]:
     return pair[0].machine, pair[0].epoch, pair[0].id
 
 
-def _by_grant(grant: Grant) -> tuple[int, bool, int]:
-    held, limit = grant
-    return held, limit is None, limit or 0
+def _by_bound(bound: Bound) -> tuple[int, int]:
+    return bound[0] or 0, bound[1]
+
+
+def _by_grant(grant: Grant) -> tuple[tuple[int, int], list[tuple[int, int]]]:
+    start, limits = grant
+    return _by_bound(start), [_by_bound(limit) for limit in limits]
 
 
 def _member(
@@ -268,7 +282,7 @@ def _member(
         if not at_home and not any(feed.epoch > epoch for epoch in admitted):
             continue
         for own_act in acts:
-            if at_home and own_act.index <= newest.held:
+            if at_home and not beyond(feed, own_act.index, (newest.epoch, newest.held)):
                 continue
             if isinstance(own_act, Rename):
                 hostname = own_act.new

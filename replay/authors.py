@@ -16,7 +16,7 @@ from typing import Final
 from ledger.identity import Feed
 from projections.acts import AnyAct, Join, KeyChange, Plan, Removal, Rename, order
 from projections.cluster import Cluster
-from projections.membership import Member
+from projections.membership import Member, beyond
 from projections.views import LinkView, Pair
 from replay.cells import KEYS, PING_FIELDS, SETTINGS, Cell
 
@@ -141,7 +141,8 @@ def _author_of_own(cluster: Cluster, member: Member, field: str) -> Place | None
         at_home = feed.ledger_key == newest.ledger_key or feed == joined[0]
         for act in reversed(cluster.states[feed].acts):
             said = isinstance(act, Rename) if field == "hostname" else isinstance(act, KeyChange) and act.role == KEYS[field]
-            if said and isinstance(act, Rename | KeyChange) and act.new == value and not (at_home and act.index <= newest.held):
+            later = not at_home or beyond(feed, act.index, (newest.epoch, newest.held))
+            if said and isinstance(act, Rename | KeyChange) and act.new == value and later:
                 return feed, act.index
     return joined[0], newest.index
 

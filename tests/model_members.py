@@ -125,8 +125,8 @@ class Members:
         """Whether the writer of `line` had a counting join, held by no standing removal to have ended before."""
         return any(
             join.event.machine == line.feed.machine
-            and join.event.held < line.index
-            and all(line.index <= removal.event.held for ended, removal in self.removals if ended == join)
+            and beyond(line, join.event)
+            and not any(beyond(line, removal.event) for ended, removal in self.removals if ended == join)
             for join in joins_in(found)
         )
 
@@ -162,10 +162,17 @@ class Members:
         name = newest.event.hostname
         for feed in self.own_feeds(machine):
             for line in self.seen[feed]:
-                later = line.index > newest.event.held if feed in admitted else any(feed.epoch > each.epoch for each in admitted)
+                later = beyond(line, newest.event) if feed in admitted else any(feed.epoch > each.epoch for each in admitted)
                 if isinstance(line.event, ev.HostnameChanged) and later:
                     name = line.event.new
         return name
+
+
+def beyond(line, said):
+    """Whether a line of a machine comes after what a join of it, or the end of one, says was held of its feeds."""
+    if said.epoch is None or said.epoch == line.feed.epoch:
+        return line.index > said.held
+    return line.feed.epoch > said.epoch
 
 
 def joins_in(lines):

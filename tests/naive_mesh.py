@@ -64,9 +64,14 @@ def pairs(log: Log) -> Iterator[tuple[str, str]]:
 
 
 def goes_on(log: Log, place: int) -> bool:
-    """Whether the node's start or stop before this one stands in the same feed."""
+    """Whether the node's start or stop before this one stands in the same feed, or it went on in it under a new key."""
     entry = log.controls[place]
-    before = [each for each in log.controls[:place] if is_(each, *LIVES) and each.feed.machine == entry.feed.machine]
+    before = [
+        each
+        for each in log.controls[:place]
+        if each.feed.machine == entry.feed.machine
+        and (is_(each, *LIVES) or (is_(each, "feed.opened") and each.event.why == "new-key"))
+    ]
     return bool(before) and before[-1].feed == entry.feed
 
 

@@ -58,13 +58,13 @@ def redeemed(core: Core, number: int, why_not: str | None) -> None:
         refuse(core, channel, *wrong)
         return
     known = core.snapshot.membership.machines.get(heard.machine)
-    before = [feed for feed in known.feeds if feed.ledger_key == heard.ledger_key] if known is not None else []
-    held = max((core.holds(feed.id).last for feed in before), default=0)
+    newest = core.newest(known) if known is not None else None
+    held, epoch = (core.holds(newest.id).last, newest.epoch) if newest is not None else (0, None)
     channel.stage = "guest"
     core.granting[heard.machine, heard.ledger_key] = channel.number
     core.tell(MachineJoined(
         heard.machine, heard.hostname, heard.port, heard.account, heard.host_key, heard.dial_key, heard.ledger_key, held,
-        heard.addressing,
+        heard.addressing, epoch,
     ))  # fmt: skip
 
 

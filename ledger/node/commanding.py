@@ -86,7 +86,8 @@ def _leave(core: Core, by: str | None, dissolve: bool, answered: Answered) -> No
         answered(no(f"{core.me} is the last machine: the cluster would end with it", hint="say so with --dissolve", code=2))
         return
     core.leaving = True
-    _say(core, MachineLeft(core.me, joins, core.last + core.waiting + 1, "left", _machine(core, by)), core.me, answered)
+    gone_after = core.last + core.waiting + 1
+    _say(core, MachineLeft(core.me, joins, gone_after, "left", _machine(core, by), core.feed.epoch), core.me, answered)
     if last:
         core.tell(ClusterDissolved(core.snapshot.name or "", core.feed.incarnation))
 
@@ -103,8 +104,9 @@ def _remove(core: Core, machine: str, by: str | None, answered: Answered) -> Non
         return
     member = core.member(machine)
     newest = core.newest(member) if member is not None else None
-    held = core.holds(newest.id).last if newest is not None else 0
-    _say(core, MachineLeft(machine, member.joins if member else (), held, "removed", _machine(core, by)), machine, answered)
+    held, epoch = (core.holds(newest.id).last, newest.epoch) if newest is not None else (0, None)
+    joins = member.joins if member is not None else ()
+    _say(core, MachineLeft(machine, joins, held, "removed", _machine(core, by), epoch), machine, answered)
 
 
 def _rekey(core: Core, role: str, new: str, answered: Answered) -> None:

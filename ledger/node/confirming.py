@@ -23,6 +23,9 @@ from ledger.node.wire import Shown
 PATIENCE_NS: Final = 10 * SECOND
 """So long is waited for an answer at least, where pings are so frequent that an interval is shorter than a dial."""
 
+EPOCHS_MAX: Final = 1000
+"""A newer epoch may have begun under a ledger key that is lost too, so that anybody could name one: but none so far ahead."""
+
 
 def patience_ns(core: Core) -> int:
     """How long an answer is waited for."""
@@ -46,11 +49,11 @@ def shown(core: Core, held: Iterable[Shown]) -> None:
     """Another, in its greeting or as it refused one, showed the newest words that it holds of this machine's last feeds."""
     for each in held:
         feed, last = core.feed_of(each.feed), each.word.last
-        ours = feed.machine == core.me and feed.ledger_key == core.feed.ledger_key
+        newer = feed.machine == core.me and 0 < feed.epoch - core.feed.epoch <= EPOCHS_MAX and feed.id not in core.held
         if feed == core.feed and last > core.last:
             if core.craft.proves(feed, each.word):
                 ahead(core, last)
-        elif ours and feed.epoch > core.feed.epoch and feed.id not in core.held and core.craft.proves(feed, each.word):
+        elif newer and core.craft.proves(feed, each.word):
             _beyond(core, feed.epoch, last)
 
 

@@ -102,7 +102,9 @@ def came(core: Core, heard: Command) -> None:
             _reply(core, heard, earlier)
         return
     origin = core.member(heard.origin)
-    if origin is None or origin.ledger_key is None or not core.craft.signed(origin.ledger_key, commanded(heard), heard.signature):
+    newest = core.newest(origin) if origin is not None else None
+    keys = {origin.ledger_key if origin is not None else None, newest.ledger_key if newest is not None else None} - {None}
+    if not any(core.craft.signed(str(key), commanded(heard), heard.signature) for key in keys):
         _reply(core, heard, no(f"{core.me} does not take commands of {heard.origin}: not a member's signature"))
         return
     if heard.expires_ns + SKEW_NS < core.now.wall_ns:

@@ -147,12 +147,14 @@ def nothing(core: Core, channel: Channel, heard: Nothing) -> None:
 
 
 def pushed(core: Core, channel: Channel, heard: Push) -> None:
-    """A run came. While the record is being checked nothing is taken."""
+    """A run came. While the record is being checked, or the medium refuses, nothing is taken; it is asked for afterwards, for it
+    may be the last that there is of its feed.
+    """
     run = heard.run
+    core.can_give(channel, run.word.id, run.feed, max(run.word.last, channel.have.get(run.word.id, NOTHING)[1]))
     if core.state == "checking" or not core.writable:
         _came(core, channel, run.word.id)
         return
-    core.can_give(channel, run.word.id, run.feed, max(run.word.last, channel.have.get(run.word.id, NOTHING)[1]))
     core.do(Take(channel.number, heard.run))
 
 

@@ -201,6 +201,7 @@ class VirtualNode:
         for item in kept:
             if isinstance(item, Feed):
                 self.journal.append(item)
+                self.key = item.ledger_key or self.key
             else:
                 self.keep(item.feed, [Observed(item.at_ns, item.event, item.boot, item.mono_ns)])
 

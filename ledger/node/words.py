@@ -21,7 +21,7 @@ from msgspec import Meta
 from ledger import codec
 from ledger.entry import Observed
 from ledger.errors import BadSignature, LedgerError
-from ledger.events import Count, FeedId, Key, Machine
+from ledger.events import Count, Epoch, FeedId, Key, Machine
 from ledger.identity import Feed
 from ledger.notes import Signer, key_bytes, signed_by
 
@@ -34,7 +34,7 @@ class Named(msgspec.Struct, frozen=True, gc=False, array_like=True, forbid_unkno
     """A keyed feed as it is named on the wire: what its id is made of, but for the incarnation, which a link has agreed on."""
 
     machine: Machine
-    epoch: Annotated[int, Meta(ge=1, le=10**9 - 1)]
+    epoch: Epoch
     key: Key
 
     def feed(self, incarnation: str) -> Feed:

@@ -54,16 +54,17 @@ class Schedule(RuleBasedStateMachine):
         self.until_ns = 0
         self.left = False
         self.gone = ""
+        self.keys = 0
         for place, node in enumerate(self.run.nodes.values()):
             self.run.world.at(place * SECOND // 3, node.start)
         self._kept(self._pass, 90)
 
-    def _kept(self, act: Callable[..., None], *given: object) -> None:
+    def _kept(self, act: Callable[..., None], *given: object, **more: object) -> None:
         """Do something; if it fails, the ledger of each machine stays."""
         with ExitStack() as stack:
             for name, node in self.run.nodes.items():
                 stack.enter_context(keeping(node.disk, f"schedule-{name}"))
-            act(*given)
+            act(*given, **more)
 
     def _pass(self, seconds: int) -> None:
         self.run.world.run(self.run.world.now_ns + seconds * SECOND)
@@ -89,6 +90,13 @@ class Schedule(RuleBasedStateMachine):
             return
         self.left, self.gone = True, name
         self._kept(self.run.command, commander, "remove" if removed else "leave", name)
+
+    @rule(a=PLACES)
+    def a_ledger_key_is_changed(self, a: int) -> None:
+        """A machine signs with another key from here on, and begins its next epoch."""
+        node = self.run.nodes[NAMES[a]]
+        self.keys += 1
+        self._kept(self.run.command, node, "rekey", node.name, role="ledger", new=f"ledger-key-{self.keys}-of-{node.name}")
 
     @invariant()
     def nobody_dials_itself_or_a_stranger(self) -> None:
@@ -235,7 +243,7 @@ def test_a_node_that_gives_up_is_found_and_its_ledgers_stay(phases, monkeypatch,
     with pytest.raises(AssertionError, match="no link to") as caught:
         run_state_machine_as_test(Settling, settings=quick)
     said = "\n".join(caught.value.__notes__)
-    steps = sum(said.count(f"state.{word}(") for word in ("breaks", "time_passes", "one_goes"))
+    steps = sum(said.count(f"state.{word}(") for word in ("breaks", "time_passes", "one_goes", "a_ledger_key_is_changed"))
     assert Phase.shrink not in phases or steps <= 2, said
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"schedule-{name}.ledger" for name in NAMES]
     assert verify([tmp_path]).problems == []

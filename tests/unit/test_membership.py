@@ -216,3 +216,42 @@ def test_a_disconnection_is_planned_and_no_leave() -> None:
     bravo = judged(rows, stranger).machines["bravo"]
     assert (bravo.member, bravo.disconnected, bravo.planned, bravo.planned_ns) == (True, True, "alpha#5", ns(2))
     assert not judged(rows, told(BRAVO, (3, on))).machines["bravo"].disconnected
+
+
+BRAVO_2 = keyed("bravo", "ed25519:b", 2)
+
+
+@pytest.mark.parametrize(("epoch", "names"), [(1, ["alpha"]), (2, ["alpha", "charlie", "mallory"]), (None, ["alpha", "mallory"])])
+def test_a_removed_machine_lets_nobody_in_by_a_new_epoch(epoch: int | None, names: list[str]) -> None:
+    """Bravo admits charlie by its entry 2, and is removed with one entry of a feed held. Then it opens another epoch, and lets
+    mallory in by its first entry: that counts only if the removal held so much of that epoch. One that names no epoch (as of old)
+    goes by the index alone.
+    """
+    found = judged(
+        told(ALPHA, *FOUNDED, (1, join("bravo", "b")), (9, ev.MachineLeft("bravo", ("alpha#4",), 1, "removed", "alpha", epoch))),
+        told(BRAVO, (2, ev.NoteAdded("one")), (3, join("charlie", "c"))),
+        told(BRAVO_2, (10, join("mallory", "m"))),
+    )
+    assert found.names == names
+
+
+def test_who_leaves_in_a_later_epoch_takes_nobody_along() -> None:
+    """Alpha admits bravo by its entry 4, begins epoch 2, and leaves by the second entry there: what it did in epoch 1 stands."""
+    left = ev.MachineLeft("alpha", ("alpha#3",), 2, "left", None, 2)
+    found = judged(
+        told(ALPHA, *FOUNDED, (1, join("bravo", "b"))),
+        told(keyed("alpha", "ed25519:a", 2), (5, ev.NoteAdded("one")), (6, left)),
+    )
+    assert found.names == ["bravo"]
+
+
+def test_who_joins_anew_acts_from_its_next_epoch_on() -> None:
+    """Bravo left with 50 entries held, and joins again: what it does at the beginning of its next epoch counts at once."""
+    left = ev.MachineLeft("bravo", ("alpha#4",), 50, "removed", "alpha", 1)
+    found = judged(
+        told(ALPHA, *FOUNDED, (1, join("bravo", "b")), (4, left), (6, join("bravo", "b", 50, epoch=1))),
+        told(BRAVO, *[(2, ev.NoteAdded("one"))] * 50),
+        told(BRAVO_2, (7, join("charlie", "c")), (8, ev.HostnameChanged("", "b2.lab.example"))),
+    )
+    assert found.names == ["alpha", "bravo", "charlie"]
+    assert found.machines["bravo"].hostname == "b2.lab.example"

@@ -15,11 +15,12 @@ NOW_NS = 2_000_000_000 * 10**9
 MONO_US = 10 * 365 * 86_400 * 10**6
 """Instants as they will be in 2033, and after ten years of uptime."""
 WORD = Word("0" * 64, 7, 1, bytes(32), bytes(32), bytes(64))
+SHOWN = wire.Shown(NAMED, WORD)
 MESSAGES = [
     wire.Hello(
-        1, "inc", "alpha", NAMED, 7, NOW_NS // 10**6, "1.0", "ccs", "name", "l-1", "a.lab", 2222, (PLACE,), "l-0", WORD, True
+        1, "inc", "alpha", NAMED, 7, NOW_NS // 10**6, "1.0", "ccs", "name", "l-1", "a.lab", 2222, (PLACE,), "l-0", (SHOWN,), True
     ),
-    wire.Bye("closed", "why", True, "head", PLACE),
+    wire.Bye("closed", "why", True, "head", PLACE, (SHOWN,)),
     wire.Ping(3, MONO_US, (PLACE,)),
     wire.Pong(3, MONO_US, MONO_US, MONO_US, NOW_NS // 10**6, "head"),
     wire.Have((PLACE,)),
