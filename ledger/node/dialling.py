@@ -159,7 +159,7 @@ def turned_away(core: Core, channel: Channel, heard: Bye) -> None:
     """The acceptor says no; quietly, if it has or awaits another link of the pair."""
     peer = core.peers.get(channel.machine)
     because = heard.because
-    if because is not None and core.state == "running" and core.holds(core.feed_of(because.feed).id).last < because.last:
+    if core.state == "running" and linking.lacking(core, because[-1:]):
         linking.ask_why(core, channel, because)
     else:
         core.drop(channel)

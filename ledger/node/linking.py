@@ -24,6 +24,9 @@ STEADY_NS: Final = 10 * SECOND
 """A link that stood so long was a good one."""
 ENDING_NS: Final = 2 * SECOND
 DETAIL_MAX: Final = 1000
+GROUNDS_MAX: Final = 16
+RUNS_MAX: Final = 256
+"""So many runs are asked for, and given, on a channel that ends."""
 
 
 def peer_of(core: Core, machine: str) -> Peer:
@@ -120,23 +123,47 @@ def refuse(
 ) -> None:
     """Tell the other side why the channel ends; it has a moment to hear it and to close, or to ask for the entry that is why."""
     yours = held_of(core, channel.hello.machine) if channel.hello is not None else ()
-    core.send(channel, Bye(reason, detail[:DETAIL_MAX], quiet, None, because, yours))
-    channel.stage, channel.offers = "ending", because
+    channel.stage, channel.offers = "ending", _grounds(core, because)
+    core.send(channel, Bye(reason, detail[:DETAIL_MAX], quiet, None, channel.offers, yours))
     end_later(core, channel)
 
 
-def ask_why(core: Core, channel: Channel, because: Place) -> None:
-    """Ask on a channel that ends for the entry that is why."""
-    channel.stage, channel.asks = "ending", True
-    core.send(channel, Want(because.feed, core.holds(core.feed_of(because.feed).id)))
+def _grounds(core: Core, because: Place | None) -> tuple[Place, ...]:
+    """An entry, after what it rests on: the ends of its machine's earlier feeds, in which that says which key it signs with."""
+    if because is None:
+        return ()
+    writer = core.snapshot.membership.machines.get(because.feed.machine)
+    feeds = [feed for feed in writer.feeds if feed.epoch < because.feed.epoch] if writer is not None else []
+    earlier = [Place(Named.of(feed), core.holds(feed.id).last) for feed in feeds if feed.ledger_key != because.feed.key]
+    return (*earlier[1 - GROUNDS_MAX :], because)
+
+
+def lacking(core: Core, places: tuple[Place, ...]) -> tuple[Place, ...]:
+    """Those entries that are not held here."""
+    return tuple([place for place in places if core.holds(core.feed_of(place.feed).id).last < place.last])
+
+
+def ask_why(core: Core, channel: Channel, because: tuple[Place, ...]) -> None:
+    """Ask on a channel that ends for the entry that is why, run by run, and for what it rests on before it."""
+    channel.stage, channel.asks = "ending", lacking(core, because)
+    if channel.asks and channel.runs < RUNS_MAX:
+        channel.runs += 1
+        first = channel.asks[0].feed
+        core.send(channel, Want(first, core.holds(core.feed_of(first).id)))
     end_later(core, channel)
+
+
+def may_ask(channel: Channel, feed: Named) -> bool:
+    """Whether the other side of a channel that ends may ask for a run of this feed."""
+    return channel.runs < RUNS_MAX and any(feed == place.feed for place in channel.offers)
 
 
 def end_later(core: Core, channel: Channel) -> None:
-    """End a channel in a moment, if the other side does not."""
+    """End a channel in a moment from here, if the other side does not."""
+    channel.until_ns = core.now.mono_ns + ENDING_NS
 
     def end() -> None:
-        if core.channels.get(channel.number) is channel:
+        if core.channels.get(channel.number) is channel and core.now.mono_ns >= channel.until_ns:
             core.drop(channel)
 
     core.later(ENDING_NS, end)

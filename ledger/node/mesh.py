@@ -249,7 +249,7 @@ class Mesh:
         member any more may not dial again.
         """
         core, because = self.core, heard.because
-        if because is None or core.state != "running" or core.holds(core.feed_of(because.feed).id).last >= because.last:
+        if core.state != "running" or not linking.lacking(core, because[-1:]):
             linking.lose(core, peer, heard.reason, heard.detail, channel.machine)
             return
         self._lose(peer, heard.reason, heard.detail, channel.machine, lambda channel: linking.ask_why(core, channel, because))
@@ -285,9 +285,12 @@ class Mesh:
                 admission.turn_away(core, channel, "not-a-member", "what entitles it was not to be had")
             case (("judging" | "guest"), wire.Bye()):
                 core.drop(channel)
-            case "ending", wire.Want() if channel.offers is not None and message.feed == channel.offers.feed:
-                farewell.asked(core, channel.machine)
+            case "ending", wire.Want() if linking.may_ask(channel, message.feed):
+                channel.runs += 1
+                if message.feed == channel.offers[-1].feed:
+                    farewell.asked(core, channel.machine)
                 replicating.asked(core, channel, message)
+                linking.end_later(core, channel)
             case "ending", wire.Push() if channel.asks:
                 replicating.pushed(core, channel, message)
             case "ending", _:
@@ -348,6 +351,8 @@ class Mesh:
         replicating.took(core, seen)
         self.stored([*seen.entries, *seen.own])
         channel = core.channels.get(seen.channel)
+        if channel is not None and channel.stage == "ending" and seen.refused is None:
+            linking.ask_why(core, channel, channel.asks)
         if channel is not None and channel.stage == "judging":
             if seen.refused is not None and seen.again is None:
                 admission.turn_away(core, channel, "not-a-member", f"what entitles it does not hold: {seen.refused}")

@@ -8,6 +8,7 @@ entries of a machine reach one that has no link to it, and the log of a machine 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from ledger.entry import Entry
@@ -111,7 +112,7 @@ def want_all(core: Core) -> None:
 
 
 def ask(core: Core, channel: Channel, feed: Named, after: Held) -> None:
-    """Ask one for a run; if it does not come in time, ask another."""
+    """Ask one for a run; if it does not come in time, ask another, and after an interval the same one again."""
     feed_id = core.feed_of(feed).id
     asked = core.wanted[feed_id] = channel.number, core.now.mono_ns
     core.send(channel, Want(feed, after))
@@ -119,7 +120,13 @@ def ask(core: Core, channel: Channel, feed: Named, after: Held) -> None:
     def late() -> None:
         if core.wanted.get(feed_id) == asked:
             del core.wanted[feed_id]
-            channel.have.pop(feed_id, None)
+            last = channel.have.pop(feed_id, NOTHING)[1]
+            core.later(core.interval_ns, lambda: again(last))
+            want(core, feed_id)
+
+    def again(last: int) -> None:
+        if core.channels.get(channel.number) is channel and last > channel.have.get(feed_id, NOTHING)[1]:
+            core.can_give(channel, feed_id, feed, last)
             want(core, feed_id)
 
     core.later(PATIENCE_NS, late)
@@ -156,6 +163,10 @@ def pushed(core: Core, channel: Channel, heard: Push) -> None:
         _came(core, channel, run.word.id)
         return
     core.do(Take(channel.number, heard.run))
+    key = ("pushed", run.word.id)
+    if core.memo.get(key, -1) <= core.now.mono_ns:  # the medium may refuse it: ask for it then
+        core.memo[key] = core.now.mono_ns + PATIENCE_NS
+        core.later(PATIENCE_NS, partial(want, core, run.word.id))
 
 
 def took(core: Core, seen: Took) -> None:

@@ -36,7 +36,8 @@ class Channel(msgspec.Struct):
     """An open channel. `number`: positive if dialled; `machine`: whom it was dialled for, or who says it speaks; `told`,
     `have`: by feed id how far this side, the other side, said it can give; `wants`: by feed id when its run was asked for;
     `given`: feeds of which runs were given on it, so that what follows can be pushed; `offers`: the entry that is
-    why one is refused, and may be asked for; `asks`: whether this side has asked for it.
+    why one is refused, after what it rests on, which may be asked for; `asks`: what this side asks for of that; `until_ns`: when
+    a channel that ends is dropped.
     """
 
     number: int
@@ -50,8 +51,9 @@ class Channel(msgspec.Struct):
     have: dict[str, tuple[Named, int]] = {}
     wants: dict[str, int] = {}
     given: set[str] = set()
-    offers: Place | None = None
-    asks: bool = False
+    offers: tuple[Place, ...] = ()
+    asks: tuple[Place, ...] = ()
+    until_ns: int = 0
     runs: int = 0
     addresses: tuple[str, ...] = ()
 

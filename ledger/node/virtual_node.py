@@ -196,6 +196,8 @@ class VirtualNode:
         floor = next((place for place, item in enumerate(self.journal) if isinstance(item, Entry) and item.feed.machine ==
                       self.name and item.index == 3), len(self.journal))  # fmt: skip
         kept = self.journal[: max(floor + 1, len(self.journal) - entries)]
+        if isinstance(kept[-1], Feed):  # a feed comes with its first entry
+            kept.pop()
         self.journal = []
         self.disk.clear()
         for item in kept:

@@ -75,15 +75,15 @@ class Hello(Wire, frozen=True, tag="hello"):
 
 class Bye(Wire, frozen=True, tag="bye"):
     """Why this channel ends here. `quiet`: another link of the pair stands or comes, so nothing is wrong; `head`: at a stop,
-    the last head of the speaker's feed, signed; `because`: an entry that the other side may ask for, if it lacks it; `yours`: as
-    in a greeting, for whoever is refused may have lost what the speaker alone holds.
+    the last head of the speaker's feed, signed; `because`: the entry that is why, after what it rests on, which the other side
+    may ask for where it lacks it; `yours`: as in a greeting, for whoever is refused may have lost what the speaker alone holds.
     """
 
     reason: Reason
     detail: Detail = ""
     quiet: bool = False
     head: Annotated[str, Meta(max_length=4096)] | None = None
-    because: Place | None = None
+    because: Annotated[tuple[Place, ...], Meta(max_length=16)] = ()
     yours: Annotated[tuple[Shown, ...], Meta(max_length=SHOWN_MAX)] = ()
 
 

@@ -220,6 +220,37 @@ def test_what_was_told_of_while_a_record_was_checked_is_asked_for_afterwards() -
     assert list(bravo.mesh.core.peers) == ["charlie"]
 
 
+def test_the_end_of_a_feed_that_a_full_disk_did_not_take_is_asked_for_again() -> None:
+    """Found so: the last entries of alpha's feed, which ends by a change of its key, came to charlie while its disk was full, and
+    so did what it asked for then; nobody ever told it of them again.
+    """
+    schedule = Schedule()
+    schedule.a_ledger_key_is_changed(a=0)
+    schedule.one_goes(a=1, by=0, removed=False)
+    schedule.breaks(a=2, b=0, for_s=1, word="disk-full")
+    schedule.teardown()
+
+
+def test_who_is_removed_is_told_whatever_keys_the_remover_has_had() -> None:
+    """Found so: alpha changes its ledger key three times and removes bravo, all at once. The entry that removes bravo stands in a
+    feed whose key bravo knows only from the two before it: it is given those as well, and ends.
+    """
+    schedule = Schedule()
+    for _ in range(3):
+        schedule.a_ledger_key_is_changed(a=0)
+    schedule.one_goes(a=1, by=0, removed=True)
+    schedule.teardown()
+    assert schedule.run.nodes["bravo"].mesh is None
+
+
+def test_a_power_cut_after_a_change_of_key_is_known_for_one() -> None:
+    """Found so: a start in the feed of the new key was not taken for the end of what the machine had begun in the old one."""
+    schedule = Schedule()
+    schedule.a_ledger_key_is_changed(a=1)
+    schedule.breaks(a=0, b=1, for_s=200, word="power-cut")
+    schedule.teardown()
+
+
 class Settling(Schedule):
     """The same without the judges of the record."""
 

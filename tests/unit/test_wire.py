@@ -20,7 +20,7 @@ MESSAGES = [
     wire.Hello(
         1, "inc", "alpha", NAMED, 7, NOW_NS // 10**6, "1.0", "ccs", "name", "l-1", "a.lab", 2222, (PLACE,), "l-0", (SHOWN,), True
     ),
-    wire.Bye("closed", "why", True, "head", PLACE, (SHOWN,)),
+    wire.Bye("closed", "why", True, "head", (PLACE,), (SHOWN,)),
     wire.Ping(3, MONO_US, (PLACE,)),
     wire.Pong(3, MONO_US, MONO_US, MONO_US, NOW_NS // 10**6, "head"),
     wire.Have((PLACE,)),
