@@ -39,7 +39,7 @@ def found(
     events = [
         ClusterCreated(name, incarnation, transport, addressing, salt),
         MachineJoined(
-            config.machine, hostname, port, config.account, host_key, folder.public("dial_key"), key.text, 2, addressing
+            config.machine, hostname, port, config.account, host_key, folder.public("dial_key"), key.text, 2, addressing, 1
         ),
         settings,
     ]

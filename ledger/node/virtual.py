@@ -64,14 +64,14 @@ class World:
         first, *rest = self.nodes.values()
         incarnation = incarnation_id("lab", "ssh", addressing, first.key, "virtual")
 
-        def join(node: VirtualNode, held: int) -> MachineJoined:
+        def join(node: VirtualNode, held: int, epoch: int | None = None) -> MachineJoined:
             host = node.hostname if addressing == "name" else node.address
-            return MachineJoined(node.name, host, 22, None, node.host_key, node.dial_key, node.key, held, addressing)
+            return MachineJoined(node.name, host, 22, None, node.host_key, node.dial_key, node.key, held, addressing, epoch)
 
         founder = Feed.of(incarnation, first.name, 1, first.key)
         events = [
             FeedOpened(incarnation, first.name, 1, first.key), ClusterCreated("lab", incarnation, "ssh", addressing, "virtual"),
-            join(first, 2), settings, *(join(node, 0) for node in rest),
+            join(first, 2, 1), settings, *(join(node, 0) for node in rest),
         ]  # fmt: skip
         batch = [Observed(START_NS, event) for event in events]
         for node in self.nodes.values():

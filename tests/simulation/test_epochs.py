@@ -97,3 +97,22 @@ def test_a_ledger_key_is_changed(tmp_path):
     assert not_of_the_record(tmp_path) == []
     assert isinstance(bravo.disk[bravo.feed][0].event, FeedOpened)
     assert agree(said, tmp_path) > 5
+
+
+def test_a_founder_acts_from_the_first_entry_of_its_next_epoch_on(tmp_path):
+    """Alpha, which founded the cluster, changes its ledger key twice in one moment: the second change stands right after the first
+    entry of epoch 2, and counts all the same.
+    """
+    run, _said = watched_run(13)
+    world, (alpha, *_others) = run.world, run.nodes.values()
+    for number in (2, 3):
+        run.command(alpha, "rekey", "alpha", role="ledger", new=f"ledger-key-of-alpha-{number}")
+    world.run(world.now_ns + 300 * SECOND)
+    second = next(log for feed, log in alpha.disk.items() if feed.name == "alpha.2")
+    assert [entry.event.kind for entry in second][:2] == ["feed.opened", "key.changed"]
+    assert alpha.feed.name == "alpha.3"
+    assert run.unsettled() == []
+    for node in run.nodes.values():
+        assert node.mesh.core.member("alpha").ledger_key == "ledger-key-of-alpha-3"
+    run.save(str(tmp_path))
+    assert not_of_the_record(tmp_path) == []
