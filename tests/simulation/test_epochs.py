@@ -113,6 +113,6 @@ def test_a_founder_acts_from_the_first_entry_of_its_next_epoch_on(tmp_path):
     assert alpha.feed.name == "alpha.3"
     assert run.unsettled() == []
     for node in run.nodes.values():
-        assert node.mesh.core.member("alpha").ledger_key == "ledger-key-of-alpha-3"
+        assert [feed.name for feed in node.mesh.core.member("alpha").feeds] == ["alpha", "alpha.2", "alpha.3"]
     run.save(str(tmp_path))
     assert not_of_the_record(tmp_path) == []
