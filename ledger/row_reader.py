@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, Final, TypeVar
 
 from ledger import codec, rows
@@ -17,6 +18,7 @@ from ledger.cutting import groups_until
 from ledger.entry import Entry, Observed
 from ledger.errors import Damaged
 from ledger.events import KINDS
+from ledger.gathering import Gathered, gathered
 from ledger.heads import Head, RecordRow
 from ledger.identity import Feed
 from ledger.opening import SPOKEN, translate
@@ -30,8 +32,10 @@ RECORD: Final = (
     "directory, sum from record"
 )
 CONTROL: Final = "select feed, idx, at_ns, boot, mono_ns, kind, v, body, sum from control"
-_RUN: Final = 16
+_RUN: Final = 32
 """So many record rows are fetched at once."""
+_RUN_BYTES: Final = 1 << 15
+"""About so many bytes of directories are given at once."""
 _PAGE: Final = 64
 """Contexts are read by pages of so many; a record's contexts are mostly neighbours."""
 _PAGES_MAX: Final = 4
@@ -104,11 +108,18 @@ class RowReader:
 
     def records(self, after: int = 0, until: int | None = None) -> Iterator[RecordRow]:
         """The record rows n in (after, until], in order, each checked with its neighbours."""
+        for run in self.runs(after, until):
+            yield from run
+
+    def runs(self, after: int = 0, until: int | None = None) -> Iterator[list[RecordRow]]:
+        """The same, some at a time."""
         until = self.head().records if until is None else until
         before: RecordRow | None = None
         query = f"{RECORD} where feed = ? and n > ? and n <= ? order by n"
         while after < until:
             end = min(after + _RUN, until)
+            run: list[RecordRow] = []
+            size = 0
             for found in self._rows(query, (self.row, after, end)):
                 record = self._record(found)
                 if record.n != after + 1 or (
@@ -116,9 +127,15 @@ class RowReader:
                 ):
                     raise self.damaged(f"record {after + 1} is missing or out of its place", record.first)
                 after, before = record.n, record
-                yield record
+                run.append(record)
+                size += len(record.directory)
+                if size >= _RUN_BYTES:
+                    yield run
+                    run, size = [], 0
             if after != end:
                 raise self.damaged(f"record {after + 1} is missing", before.last + 1 if before else 1)
+            if run:
+                yield run
 
     def record(self, n: int) -> RecordRow:
         """Record number `n`."""
@@ -135,14 +152,17 @@ class RowReader:
 
     def holding(self, index: int) -> RecordRow | None:
         """The record that holds entry `index`, or None if it stands in the open part."""
-        low, high = 1, self.head().records
-        while low <= high:
-            middle = (low + high) // 2
+        head = self.head()
+        low, high, begin, end, tries = 1, head.records, 1, head.sealed, 0
+        while low <= high and begin <= index <= end:
+            # Records are mostly of one length: where they would be; where they are not, in the middle.
+            middle = low + (index - begin) * (high - low + 1) // (end - begin + 1) if tries < 4 else (low + high) // 2
+            tries += 1
             record = self.record(middle)
             if index < record.first:
-                high = middle - 1
+                high, end = middle - 1, record.first - 1
             elif index > record.last:
-                low = middle + 1
+                low, begin = middle + 1, record.last + 1
             else:
                 return record
         return None
@@ -187,8 +207,12 @@ class RowReader:
 
     def controls(self, first: int, last: int) -> list[Entry]:
         """The control entries with indexes `first` … `last`, ascending; `effective_ns` is the wall clock still."""
-        found = self._rows(f"{CONTROL} where feed = ? and idx between ? and ? order by idx", (self.row, first, last))
-        return [self._control(row) for row in found]
+        feed, checked, decoded = self.feed, self._control_row, codec.decode_event
+        result = []
+        for row in self._rows(f"{CONTROL} where feed = ? and idx between ? and ? order by idx", (self.row, first, last)):
+            index, at_ns, boot, mono_ns, kind, version, raw = checked(row)
+            result.append(Entry(feed, index, at_ns, decoded(kind, version, raw), boot, mono_ns, at_ns))
+        return result
 
     def _control_row(self, found: tuple[Any, ...]) -> tuple[int, int, int | None, int | None, str, int, bytes]:
         """Index, clocks, kind, version and stored form of a control entry, once its row has been checked."""
@@ -221,6 +245,28 @@ class RowReader:
         """The control entries of a record: exactly as many as its pings leave places for."""
         found = self.controls(record.first, record.last) if record.pings <= record.last - record.first else []
         return self._all_controls(record, found)
+
+    def controls_of_run(self, run: Sequence[RecordRow]) -> list[list[Entry]]:
+        """The same of each of some neighbouring records."""
+        sizes = [record.last - record.first + 1 - record.pings for record in run]
+        found = self.controls(run[0].first, run[-1].last) if any(sizes) else []
+        ends = list(accumulate(sizes, initial=0))
+        result = [found[start:end] for start, end in pairwise(ends)]
+        if ends[-1] != len(found) or any(
+            entries[0].index < record.first or entries[-1].index > record.last
+            for record, entries in zip(run, result, strict=True)
+            if entries
+        ):
+            return [self.controls_of(record) for record in run]
+        return result
+
+    def gathered(self, run: Sequence[RecordRow]) -> Gathered:
+        """What the pings of some neighbouring records amount to, from their directories."""
+        try:
+            told = [(rows.decode_directory(record.directory), record.origin_ns, record.first) for record in run if record.pings]
+            return gathered(told, self.context)
+        except Damaged as error:
+            raise error if error.position else self.damaged(error.message, run[0].first) from None
 
     def _all_controls(self, record: RecordRow, found: list[_T]) -> list[_T]:
         if len(found) + record.pings != record.last - record.first + 1:
