@@ -103,15 +103,15 @@ def gathered(run: Iterable[tuple[Directory, int, int]], context: Callable[[int],
         ):  # fmt: skip
             raise Damaged("a record's directory has columns of different lengths")
     contexts = {number: context(number) for number in sorted(set(numbers))}
-    peers = {number: kept.peer for number, kept in contexts.items()}
-    order = sorted(sorted(range(len(numbers)), key=firsts.__getitem__), key=list(map(peers.__getitem__, numbers)).__getitem__)
+    named = list(map({number: kept.peer for number, kept in contexts.items()}.__getitem__, numbers))
+    order = sorted(sorted(range(len(numbers)), key=firsts.__getitem__), key=named.__getitem__)
     pick: Callable[[Sequence[Any]], Any] = itemgetter(*order) if len(order) > 1 else list
     numbers = pick(numbers)
-    sizes = Counter(map(peers.__getitem__, numbers))
+    sizes = sorted(Counter(named).items())
     reasons = {number: kept.reason for number, kept in contexts.items()}
     feeds = {number: kept.feed if kept.given & _HELD else None for number, kept in contexts.items()}
     return Gathered(
-        {peer: (end - size, end) for (peer, size), end in zip(sizes.items(), accumulate(sizes.values()), strict=True)},
+        {peer: (end - size, end) for (peer, size), end in zip(sizes, accumulate(size for _peer, size in sizes), strict=True)},
         contexts,
         numbers,
         list(map(reasons.__getitem__, numbers)),

@@ -263,7 +263,8 @@ class RowReader:
     def gathered(self, run: Sequence[RecordRow]) -> Gathered:
         """What the pings of some neighbouring records amount to, from their directories."""
         try:
-            told = [(rows.decode_directory(record.directory), record.origin_ns, record.first) for record in run if record.pings]
+            # One after the other: a directory is let go of before the next is decoded.
+            told = ((rows.decode_directory(record.directory), record.origin_ns, record.first) for record in run if record.pings)
             return gathered(told, self.context)
         except Damaged as error:
             raise error if error.position else self.damaged(error.message, run[0].first) from None

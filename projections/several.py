@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, compress
 from operator import attrgetter, sub
 from typing import NamedTuple
 
@@ -160,19 +160,19 @@ def _silent(link: LinkState, ping: PingState, silent_ns: int, share: _Share) -> 
         return True
     heard_ns, heard = link_room.evidence(link, ping)
     firsts_ns = told.firsts_ns[start:end]
-    waits = list(map(sub, firsts_ns, accumulate(told.lasts_ns[start:end], max, initial=heard_ns)))
-    if max(waits, default=0) < silent_ns:
+    reach_ns = accumulate(told.lasts_ns[start:end], max, initial=heard_ns)
+    waits = [*map(silent_ns.__le__, map(sub, firsts_ns, reach_ns))]
+    if True not in waits:
         return False
-    reach = accumulate(told.lasts[start:end], max, initial=heard)
-    for place, first_ns, reached, wait in zip(range(start, end), firsts_ns, reach, waits, strict=False):
-        if wait >= silent_ns:
-            before = bisect_left(linked, told.firsts[place], key=_index)
-            if before and linked[before - 1].index > reached:  # then this entry says whether it is up
-                entry = linked[before - 1]
-                if isinstance(entry.event, LinkEstablished) and first_ns - entry.effective_ns >= silent_ns:
-                    return True
-            elif place > start or link.state == "up":
+    for place in compress(range(start, end), waits):
+        first, reached = told.firsts[place], max(told.lasts[start:place], default=heard)
+        before = bisect_left(linked, first, key=_index)
+        if before and linked[before - 1].index > reached:  # then this entry says whether it is up
+            entry = linked[before - 1]
+            if isinstance(entry.event, LinkEstablished) and told.firsts_ns[place] - entry.effective_ns >= silent_ns:
                 return True
+        elif place > start or link.state == "up":
+            return True
     return False
 
 
