@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import accumulate, islice
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -79,9 +79,9 @@ class Gathered(NamedTuple):
         return found
 
 
-def gathered(run: Iterable[tuple[Directory, int, int]], context: Callable[[int], Context]) -> Gathered:
+def gathered(run: Iterable[tuple[Directory, int, int]], contexts: Callable[[Collection[int]], Mapping[int, Context]]) -> Gathered:
     """The groups of some records of one feed: of each record its directory, the origin of the directory's instants and the index
-    of its first entry. `context` gives the context with a number. Raises Damaged if a directory's columns differ in length.
+    of its first entry. `contexts` gives the contexts with some numbers. Raises Damaged if a directory's columns differ in length.
     """
     numbers: list[int] = []
     columns: list[list[int]] = [[] for _ in range(8)]
@@ -102,17 +102,18 @@ def gathered(run: Iterable[tuple[Directory, int, int]], context: Callable[[int],
             == len(lasts_ns) == len(rtts_us) == len(held) == len(gaps_ns)
         ):  # fmt: skip
             raise Damaged("a record's directory has columns of different lengths")
-    contexts = {number: context(number) for number in sorted(set(numbers))}
-    named = list(map({number: kept.peer for number, kept in contexts.items()}.__getitem__, numbers))
+    asked = sorted(set(numbers))
+    found = contexts(asked)
+    named = list(map({number: found[number].peer for number in asked}.__getitem__, numbers))
     order = sorted(sorted(range(len(numbers)), key=firsts.__getitem__), key=named.__getitem__)
     pick: Callable[[Sequence[Any]], Any] = itemgetter(*order) if len(order) > 1 else list
     numbers = pick(numbers)
     sizes = sorted(Counter(named).items())
-    reasons = {number: kept.reason for number, kept in contexts.items()}
-    feeds = {number: kept.feed if kept.given & _HELD else None for number, kept in contexts.items()}
+    reasons = {number: found[number].reason for number in asked}
+    feeds = {number: found[number].feed if found[number].given & _HELD else None for number in asked}
     return Gathered(
         {peer: (end - size, end) for (peer, size), end in zip(sizes, accumulate(size for _peer, size in sizes), strict=True)},
-        contexts,
+        found,
         numbers,
         list(map(reasons.__getitem__, numbers)),
         list(map(feeds.__getitem__, numbers)),

@@ -131,7 +131,7 @@ class Sealed:
 def together(run: list[Sealed]) -> Gathered:
     """What the pings of some records amount to."""
     some = [(each.directory, each.low_ns, each.first) for each in run if each.record.pings.count]
-    return gathered(some, run[0].contexts.__getitem__)
+    return gathered(some, lambda numbers: {number: run[0].contexts[number] for number in numbers})
 
 
 @st.composite
