@@ -18,7 +18,7 @@ from ledger.entry import Entry, Observed, Opaque
 from ledger.events import Event
 from ledger.heads import Head, RecordRow, Timeline
 from ledger.instants import Disowned, adjusted, disowned, may_disown
-from ledger.open_part import OpenPart, Run
+from ledger.open_part import Control, OpenPart, Run
 from ledger.row_reader import CONTROL, RECORD, RowReader
 
 _STEPS: Final = ("node.started", "clock.stepped")
@@ -105,25 +105,41 @@ class FeedReader(RowReader):
         return opened.head, opened.observed()
 
     def opened(self) -> OpenPart:
-        """The open part as its rows hold it, as of one moment: a seal in between would take rows away."""
+        """The open part as its rows hold it, as of one moment."""
+        head, stored, controls = self._open_checked()
+        runs = []
+        for first, last, _low, _high, _lost, body, _sum in stored:
+            runs.append(Run(first, *rows.decode_open_row(body)))
+            if len(runs[-1].pings) != last - first + 1:
+                raise self.damaged("the entries are not as many as they should be", first)
+        return OpenPart(head, runs, controls)
+
+    def peak(self) -> tuple[Head, int | None]:
+        """The head, and the latest wall clock of the feed up to it, as of one moment. None if the feed is empty."""
+        head, stored, controls = self._open_checked()
+        walls = [row[3] for row in stored] + [control[1] for control in controls]
+        if head.peak_ns is not None:
+            walls.append(head.peak_ns)
+        return head, max(walls, default=None)
+
+    def _open_checked(self) -> tuple[Head, list[tuple[Any, ...]], list[Control]]:
+        """The rows of the open part, pings and controls, as of one moment: a seal in between would take rows away."""
         while True:
             self._version(anew=True)
             head = super().head()
-            runs = []
             query = "select first, last, low_ns, high_ns, lost, body, sum from open where feed = ? and first <= ? order by first"
-            for first, last, low, high, lost, body, stored in self._rows(query, (self.row, head.last)):
-                if rows.row_sum(self.row, first, last, low, high, lost, body) != stored:
+            stored = self._rows(query, (self.row, head.last))
+            for first, last, low, high, lost, body, kept in stored:
+                if rows.row_sum(self.row, first, last, low, high, lost, body) != kept:
                     raise self.damaged("the entries are not what was written", first if type(first) is int else 0)
-                runs.append(Run(first, *rows.decode_open_row(body)))
-                if len(runs[-1].pings) != last - first + 1:
-                    raise self.damaged("the entries are not as many as they should be", first)
             query = f"{CONTROL} where feed = ? and idx between ? and ? order by idx"
             controls = [self._control_row(found) for found in self._rows(query, (self.row, head.sealed + 1, head.last))]
             self._version(anew=True)
             if super().head().sealed == head.sealed:
                 break
         index = head.sealed + 1
-        for first, size in heapq.merge(((r.first, len(r.pings)) for r in runs), ((control[0], 1) for control in controls)):
+        sizes = ((row[0], row[1] - row[0] + 1) for row in stored)
+        for first, size in heapq.merge(sizes, ((control[0], 1) for control in controls)):
             if first < index:
                 raise self.damaged("the entry stands there twice", first)
             if first > index:
@@ -131,7 +147,7 @@ class FeedReader(RowReader):
             index += size
         if index != head.last + 1:
             raise self.damaged("the entry is missing", index)
-        return OpenPart(head, runs, controls)
+        return head, stored, controls
 
     def entries(self, after: int = 0, until: int | None = None) -> Iterator[Entry]:
         """The entries with indexes in (after, until], in order; to the end as it is now, if `until` is None."""

@@ -8,7 +8,8 @@ fails is `Damaged` and names the position. `feeds` makes entries and moments of 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, Final, TypeVar
 
 from ledger import codec, rows
@@ -17,6 +18,7 @@ from ledger.cutting import groups_until
 from ledger.entry import Entry, Observed
 from ledger.errors import Damaged
 from ledger.events import KINDS
+from ledger.gathering import Gathered, gathered
 from ledger.heads import Head, RecordRow
 from ledger.identity import Feed
 from ledger.opening import SPOKEN, translate
@@ -30,12 +32,14 @@ RECORD: Final = (
     "directory, sum from record"
 )
 CONTROL: Final = "select feed, idx, at_ns, boot, mono_ns, kind, v, body, sum from control"
-_RUN: Final = 16
+_RUN: Final = 32
 """So many record rows are fetched at once."""
-_PAGE: Final = 64
-"""Contexts are read by pages of so many; a record's contexts are mostly neighbours."""
-_PAGES_MAX: Final = 4
-"""So many pages are kept of a feed: a reader of twenty feeds that kept more held more of contexts than of all else."""
+_RUN_BYTES: Final = 1 << 15
+"""About so many bytes of directories are given at once."""
+_MARKS: Final = (4, 16, 64)
+"""So many contexts are asked for at once: few sizes, so that a query's plan is kept from one time to the next."""
+_CONTEXTS_MAX: Final = 256
+"""So many contexts are kept of a feed: a reader of twenty feeds that kept more held more of contexts than of all else."""
 _T = TypeVar("_T")
 
 
@@ -54,7 +58,7 @@ class RowReader:
         self._head: tuple[int, Head] | None = None
         self.row = row
         self.feed = feed
-        self._pages: dict[int, dict[int, Context]] = {}
+        self._contexts: dict[int, Context] = {}
 
     def _rows(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         """The rows of a query. What SQLite says against them is said as one of our errors. All at once: a query left half
@@ -104,21 +108,41 @@ class RowReader:
 
     def records(self, after: int = 0, until: int | None = None) -> Iterator[RecordRow]:
         """The record rows n in (after, until], in order, each checked with its neighbours."""
+        for run in self.runs(after, until):
+            yield from run
+
+    def runs(self, after: int = 0, until: int | None = None) -> Iterator[list[RecordRow]]:
+        """The same, some at a time; those before one that does not check are given before the error."""
         until = self.head().records if until is None else until
         before: RecordRow | None = None
         query = f"{RECORD} where feed = ? and n > ? and n <= ? order by n"
         while after < until:
             end = min(after + _RUN, until)
+            run: list[RecordRow] = []
+            size = 0
             for found in self._rows(query, (self.row, after, end)):
-                record = self._record(found)
-                if record.n != after + 1 or (
-                    before is not None and (record.first != before.last + 1 or record.prior != before.chain)
-                ):
-                    raise self.damaged(f"record {after + 1} is missing or out of its place", record.first)
+                try:
+                    record = self._next(found, after, before)
+                except Damaged:
+                    if run:
+                        yield run
+                    raise
                 after, before = record.n, record
-                yield record
+                run.append(record)
+                size += len(record.directory)
+                if size >= _RUN_BYTES:
+                    yield run
+                    run, size = [], 0
+            if run:
+                yield run
             if after != end:
                 raise self.damaged(f"record {after + 1} is missing", before.last + 1 if before else 1)
+
+    def _next(self, found: tuple[Any, ...], after: int, before: RecordRow | None) -> RecordRow:
+        record = self._record(found)
+        if record.n != after + 1 or (before is not None and (record.first != before.last + 1 or record.prior != before.chain)):
+            raise self.damaged(f"record {after + 1} is missing or out of its place", record.first)
+        return record
 
     def record(self, n: int) -> RecordRow:
         """Record number `n`."""
@@ -135,14 +159,17 @@ class RowReader:
 
     def holding(self, index: int) -> RecordRow | None:
         """The record that holds entry `index`, or None if it stands in the open part."""
-        low, high = 1, self.head().records
-        while low <= high:
-            middle = (low + high) // 2
+        head = self.head()
+        low, high, begin, end, tries = 1, head.records, 1, head.sealed, 0
+        while low <= high and begin <= index <= end:
+            # Records are mostly of one length: where they would be; where they are not, in the middle.
+            middle = low + (index - begin) * (high - low + 1) // (end - begin + 1) if tries < 4 else (low + high) // 2
+            tries += 1
             record = self.record(middle)
             if index < record.first:
-                high = middle - 1
+                high, end = middle - 1, record.first - 1
             elif index > record.last:
-                low = middle + 1
+                low, begin = middle + 1, record.last + 1
             else:
                 return record
         return None
@@ -157,38 +184,40 @@ class RowReader:
 
     def context(self, number: int) -> Context:
         """The context with this number."""
-        page = self._pages.get(number // _PAGE)
-        if page is None:
-            if len(self._pages) >= _PAGES_MAX:
-                self._pages.clear()
-            page = self._pages[number // _PAGE] = self._context_page(number // _PAGE)
-        try:
-            return page[number]
-        except KeyError:
-            # The page was read before this context was written.
-            page = self._pages[number // _PAGE] = self._context_page(number // _PAGE)
-        if number not in page:
-            raise self.damaged(f"context {number} is missing", 0)
-        return page[number]
+        found = self._contexts.get(number)
+        return self.contexts((number,))[number] if found is None else found
 
-    def _context_page(self, page: int) -> dict[int, Context]:
-        found = self._rows(
-            "select id, body, sum from context where feed = ? and id >= ? and id < ?",
-            (self.row, page * _PAGE, (page + 1) * _PAGE),
-        )
-        result = {}
-        for number, body, stored in found:
-            if rows.row_sum(self.row, number, body) != stored:
-                raise self.damaged(f"context {number} is not what was written", 0)
-            result[number] = rows.decode_context(body)
-        return result
+    def contexts(self, numbers: Collection[int]) -> Mapping[int, Context]:
+        """The contexts with these numbers, by number, and maybe others. What is not at hand is read at once."""
+        known = self._contexts
+        missing = [number for number in numbers if number not in known]
+        if missing and len(known) + len(missing) > _CONTEXTS_MAX:
+            known = self._contexts = {}  # another dictionary: who was given the last one keeps it
+            missing = list(numbers)
+        for start in range(0, len(missing), _MARKS[-1]):
+            asked = missing[start : start + _MARKS[-1]]
+            size = next(size for size in _MARKS if len(asked) <= size)
+            marks = ", ".join("?" * size)
+            query = f"select id, body, sum from context where feed = ? and id in ({marks})"
+            for number, body, stored in self._rows(query, (self.row, *asked, *asked[-1:] * (size - len(asked)))):
+                if rows.row_sum(self.row, number, body) != stored:
+                    raise self.damaged(f"context {number} is not what was written", 0)
+                known[number] = rows.decode_context(body)
+        for number in missing:
+            if number not in known:
+                raise self.damaged(f"context {number} is missing", 0)
+        return known
 
     # Entries.
 
     def controls(self, first: int, last: int) -> list[Entry]:
         """The control entries with indexes `first` … `last`, ascending; `effective_ns` is the wall clock still."""
-        found = self._rows(f"{CONTROL} where feed = ? and idx between ? and ? order by idx", (self.row, first, last))
-        return [self._control(row) for row in found]
+        feed, checked, decoded = self.feed, self._control_row, codec.decode_event
+        result = []
+        for row in self._rows(f"{CONTROL} where feed = ? and idx between ? and ? order by idx", (self.row, first, last)):
+            index, at_ns, boot, mono_ns, kind, version, raw = checked(row)
+            result.append(Entry(feed, index, at_ns, decoded(kind, version, raw), boot, mono_ns, at_ns))
+        return result
 
     def _control_row(self, found: tuple[Any, ...]) -> tuple[int, int, int | None, int | None, str, int, bytes]:
         """Index, clocks, kind, version and stored form of a control entry, once its row has been checked."""
@@ -222,6 +251,29 @@ class RowReader:
         found = self.controls(record.first, record.last) if record.pings <= record.last - record.first else []
         return self._all_controls(record, found)
 
+    def controls_of_run(self, run: Sequence[RecordRow]) -> list[list[Entry]]:
+        """The same of each of some neighbouring records."""
+        sizes = [record.last - record.first + 1 - record.pings for record in run]
+        found = self.controls(run[0].first, run[-1].last) if any(sizes) else []
+        ends = list(accumulate(sizes, initial=0))
+        result = [found[start:end] for start, end in pairwise(ends)]
+        if ends[-1] != len(found) or any(
+            entries[0].index < record.first or entries[-1].index > record.last
+            for record, entries in zip(run, result, strict=True)
+            if entries
+        ):
+            return [self.controls_of(record) for record in run]
+        return result
+
+    def gathered(self, run: Sequence[RecordRow]) -> Gathered:
+        """What the pings of some neighbouring records amount to, from their directories."""
+        try:
+            # One after the other: a directory is let go of before the next is decoded.
+            told = ((rows.decode_directory(record.directory), record.origin_ns, record.first) for record in run if record.pings)
+            return gathered(told, self.contexts)
+        except Damaged as error:
+            raise error if error.position else self.damaged(error.message, run[0].first) from None
+
     def _all_controls(self, record: RecordRow, found: list[_T]) -> list[_T]:
         if len(found) + record.pings != record.last - record.first + 1:
             raise self.damaged(f"record {record.n} lacks control events, or has too many", record.first)
@@ -246,7 +298,7 @@ class RowReader:
     def groups(self, record: RecordRow) -> list[Group]:
         """What the pings of a record amount to, from its directory."""
         told = self._told(record)
-        return [] if told is None else rows.decode_groups(told, record.origin_ns, record.first, self.context)
+        return [] if told is None else rows.decode_groups(told, record.origin_ns, record.first, self._named(told).__getitem__)
 
     def groups_until(self, record: RecordRow, controls: Sequence[Entry], at_ns: int) -> list[Group]:
         """What the pings of a steady record up to an instant amount to. `controls`: those of `controls_until`."""
@@ -269,7 +321,10 @@ class RowReader:
         found = self._row("select body from record where feed = ? and n = ?", (self.row, record.n))
         if found is None or rows.body_sum(found[0]) != record.closed:
             raise self.damaged(f"the columns of record {record.n} are not what was written", record.first)
-        return rows.decode_block(record.pings, told, found[0], self.context, opened=opened)
+        return rows.decode_block(record.pings, told, found[0], self._named(told).__getitem__, opened=opened)
+
+    def _named(self, told: Directory | None) -> Mapping[int, Context]:
+        return {} if told is None else self.contexts(list(accumulate(told.contexts)))
 
     def pings(self, record: RecordRow, controls: Sequence[Entry]) -> Pings:
         """The pings of a record, opened."""

@@ -29,6 +29,7 @@ class Pings:
     __slots__ = (
         "_ahead",
         "_cache",
+        "_columns",
         "_mono",
         "_open",
         "_order",
@@ -70,6 +71,7 @@ class Pings:
             raise Damaged("a block names contexts that it does not have")
         self.starts = list(accumulate(self.sizes, initial=0))
         self._cache: dict[int, Sequence[int]] = {}
+        self._columns: dict[int, tuple[Column, list[int]]] = {}
         self._order: list[int] | None = None
         self._mono: list[int] | None = None
         self._pick: Callable[[Sequence[Any]], tuple[Any, ...]] | None = None
@@ -93,18 +95,36 @@ class Pings:
             return found
         if not self.count:
             return ()
-        stored = self.block.columns[index]
-        contexts = self.block.contexts
-        kept = len(contexts) if index in COMMON else sum(context.answered for context in contexts)
-        count = self.starts[kept]
-        opened = Column(stored.scale, stored.base, self._opened(stored.firsts, kept), self._opened(stored.planes, count))
-        starts = self.starts[: kept + 1]
+        opened, starts = self._inflated(index)
         try:
             values = quick_values(opened, starts, delta=index in DELTA)
         except (TooWide, OverflowError):
             values = plain_values(opened, starts, delta=index in DELTA)
         self._cache[index] = values
         return values
+
+    def within(self, index: int, number: int) -> Sequence[int]:
+        """The values of a column in context `number`, while the rest of it stays closed."""
+        start, end = self.starts[number], self.starts[number + 1]
+        opened, starts = self._inflated(index)
+        if index in self._cache or may_wrap(opened):
+            return self.column(index)[start:end]
+        cut = [plane if isinstance(plane, int) else plane[start:end] for plane in opened.planes]
+        scale, numbers = opened.scale, planes.decode(cut, end - start)
+        first = sum(planes.decode(opened.firsts, len(starts) - 1)[: number + 1]) * scale + opened.base
+        if index in DELTA:
+            return list(accumulate([step * scale for step in numbers[1:]], initial=first))
+        return [first + step * scale for step in numbers]
+
+    def _inflated(self, index: int) -> tuple[Column, list[int]]:
+        """A column with its planes as they were made, and where each context begins in it, with the end of the last."""
+        found = self._columns.get(index)
+        if found is None:
+            stored, contexts = self.block.columns[index], self.block.contexts
+            kept = len(contexts) if index in COMMON else sum(context.answered for context in contexts)
+            firsts, rest = self._opened(stored.firsts, kept), self._opened(stored.planes, self.starts[kept])
+            found = self._columns[index] = Column(stored.scale, stored.base, firsts, rest), self.starts[: kept + 1]
+        return found
 
     def mono(self) -> list[int]:
         """The observer's monotonic clock in ns, in the order of contexts, also where it was not given."""
@@ -221,17 +241,15 @@ class Pings:
         """As `to`, but of each ping only what tells of the link and of what was held, in a few columns: its number is 0, and
         stamps and monotonic clock are None.
         """
-        at, rtt, held = self.column(AT), self.column(RTT), self.column(HELD)
         found = []
         for number, c in enumerate(self.block.contexts):
             if c.peer == peer:
-                here = slice(self.starts[number], self.starts[number + 1])
-                many: Sequence[int | None] = held[here] if c.given & 2 else [None] * self.sizes[number]
+                many: Sequence[int | None] = self.within(HELD, number) if c.given & 2 else [None] * self.sizes[number]
                 events: Iterator[PingAnswered | PingFailed]
                 if c.answered:
                     events = (
                         PingAnswered(peer, 0, took, c.link, feed=c.feed, held=each)
-                        for took, each in zip(rtt[here], many, strict=True)
+                        for took, each in zip(self.within(RTT, number), many, strict=True)
                     )
                 else:
                     reason: Any = c.reason
@@ -239,7 +257,7 @@ class Pings:
                 places = compress(range(self.count), map(number.__eq__, self.which))
                 found += [
                     (self.index(place), Observed(at_ns, event, c.boot))
-                    for place, at_ns, event in zip(places, at[here], events, strict=True)
+                    for place, at_ns, event in zip(places, self.within(AT, number), events, strict=True)
                 ]
         return sorted(found, key=itemgetter(0))
 

@@ -53,9 +53,8 @@ class FeedWriter:
         self.head, self.tail = self._reader.open_rows()
         peaks = self.head.frontier
         self._frontier = Frontier(self.head.records, [peaks[at : at + 32] for at in range(0, len(peaks), 32)])
-        self._contexts: dict[Context, int] = {}
-        for number in range(self.head.contexts):
-            self._contexts[self._reader.context(number)] = number
+        known = self._reader.contexts(range(self.head.contexts))
+        self._contexts: dict[Context, int] = {known[number]: number for number in range(self.head.contexts)}
         reader.mirror = self
 
     def forget(self) -> None:

@@ -87,7 +87,7 @@ class FeedState(msgspec.Struct):
         at_ns = entry.effective_ns
         if not self.entries:
             self.first_ns = at_ns
-        self._step(entry, index, at_ns)
+        self.step(entry, index, at_ns)
         self.opaque = entry.event.__class__ is Opaque
         self.entries = index
         self.last_ns = at_ns
@@ -115,11 +115,11 @@ class FeedState(msgspec.Struct):
         if controls:
             for place, entry in enumerate(controls):
                 kind = entry.event.__class__
-                if kind in _LINKED:
+                if kind in LINKED:
                     linked.setdefault(entry.event.peer, []).append(entry)  # type: ignore[union-attr]
                 else:
                     others.append(entry)
-                    if kind in _SWEEPING:
+                    if kind in SWEEPING:
                         sweeps.append(place)
         if sweeps:
             return self._swept(sweeps, last, last_ns, controls, groups, unfold=unfold)
@@ -136,13 +136,13 @@ class FeedState(msgspec.Struct):
         self.links.update(links)
         self.pings.update(pings)
         for entry in others:
-            self._step(entry, entry.index, entry.effective_ns)
+            self.step(entry, entry.index, entry.effective_ns)
         self.opaque = bool(controls) and controls[-1].index == last and controls[-1].event.__class__ is Opaque
         self.entries, self.last_ns = last, last_ns
         return True
 
-    def _step(self, entry: Entry, index: int, at_ns: int) -> None:
-        """What the event itself changes, wherever its feed ends."""
+    def step(self, entry: Entry, index: int, at_ns: int) -> None:
+        """What the event itself changes, wherever its feed ends, in place."""
         event = entry.event
         kind = event.__class__
         change = _CHANGES.get(kind)
@@ -300,7 +300,7 @@ _CHANGES: Final[dict[type, Callable[[FeedState, Any, int, int], None]]] = {
     ev.NoteAdded: _note,
 }
 
-_LINKED: Final = frozenset((ev.LinkEstablished, ev.LinkLost, ev.LinkFailed))
-_SWEEPING: Final = frozenset((ev.NodeStarted, ev.SettingsChanged))
+LINKED: Final = frozenset((ev.LinkEstablished, ev.LinkLost, ev.LinkFailed))
+SWEEPING: Final = frozenset((ev.NodeStarted, ev.SettingsChanged))
 """Kinds that touch every peer."""
 _index = attrgetter("index")

@@ -109,7 +109,7 @@ def _steps(
         while entries and entries[0].index < first:
             entry = entries.pop(0)
             link = linked_by(link, ping, entry.event, entry.index, entry.effective_ns, silent_ns=silent_ns)
-        if entries and entries[0].index < last and not (link.state != "up" and _all_bad(entries, bundle, last)):
+        if entries and entries[0].index < last and not _all_bad(entries, bundle, last):
             return None
         if any(group.held is not None and group.feed and ping.feed and group.feed != ping.feed for group in bundle):
             return None

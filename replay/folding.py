@@ -8,7 +8,8 @@ the count of what was held (`prefix`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain, groupby
 
 from msgspec.structs import replace
 
@@ -19,6 +20,7 @@ from ledger.instants import effective_instants, may_disown
 from ledger.open_part import OpenPart
 from ledger.unpacking import Pings
 from projections.feed_state import FeedState
+from projections.several import Run, grow
 
 
 def fold_record(state: FeedState, reader: FeedReader, record: RecordRow, timeline: Timeline) -> None:
@@ -37,6 +39,29 @@ def fold_record(state: FeedState, reader: FeedReader, record: RecordRow, timelin
             return
     for entry in reader.entries_of(record, timeline):
         state.apply(entry)
+
+
+def fold_records(state: FeedState, reader: FeedReader, run: Sequence[RecordRow], timeline: Timeline) -> None:
+    """Grow a state by some neighbouring records, in place: at once those whose clock was steady."""
+    for steady, part in groupby(run, key=lambda record: record.steady and not timeline.stretches):
+        together = list(part)
+        if not steady or len(together) == 1 or not _fold_steady(state, reader, together):
+            for record in together:
+                fold_record(state, reader, record, timeline)
+
+
+def _fold_steady(state: FeedState, reader: FeedReader, run: Sequence[RecordRow]) -> bool:
+    controls = reader.controls_of_run(run)
+    opened: dict[int, Pings] = {}
+
+    def unfold(peer: str, place: int) -> Iterator[Entry]:
+        if place not in opened:
+            opened[place] = reader.pings(run[place], controls[place])
+        return evidence_to(peer, reader, opened[place])
+
+    spans = [(record.first, record.last) for record in run]
+    told = Run(spans, run[-1].high_ns, reader.gathered(run), unfold)
+    return grow(state, told, list(chain.from_iterable(controls)))
 
 
 def fold_until(state: FeedState, reader: FeedReader, record: RecordRow, timeline: Timeline, at_ns: int) -> Entry | None:
@@ -108,10 +133,11 @@ def prefix(reader: FeedReader, count: int, begun: FeedState | None = None) -> Fe
             state.apply(entry)
         return state
     after = reader.holding(state.entries) if state.entries else None
-    for record in reader.records(after.n if after else 0):
-        if record.last > count:
+    for run in reader.runs(after.n if after else 0):
+        whole = [record for record in run if record.last <= count]
+        fold_records(state, reader, whole, timeline)
+        if len(whole) < len(run):
             break
-        fold_record(state, reader, record, timeline)
     for entry in reader.entries(state.entries, count):
         state.apply(entry)
     return state

@@ -27,7 +27,7 @@ from ledger.store import instant_ns
 from projections.cluster import Cluster
 from projections.feed_state import FeedState
 from replay.believing import belief
-from replay.folding import fold_opened, fold_record, fold_until, prefix
+from replay.folding import fold_opened, fold_records, fold_until, prefix
 from replay.moments import Anchors, parse_moment
 from replay.snapshots import Snapshots
 from replay.union import Union
@@ -98,9 +98,9 @@ class History:
         if not reader.timeline().stretches:  # then an effective instant is the greatest wall clock so far
             if head.last == head.sealed and head.peak_ns is not None:
                 return head.peak_ns
-            opened = reader.opened()
-            if opened.head == head and head.last > head.sealed:
-                return opened.peak_ns()
+            found, peak_ns = reader.peak()
+            if found == head and peak_ns is not None:
+                return peak_ns
         return next(iter(reader.entries(head.last - 1, head.last))).effective_ns
 
     def last(self, feed: Feed) -> int:
@@ -227,8 +227,8 @@ class History:
             if chain == basis:
                 state, after = found, n
         if after < whole:
-            for passed in reader.records(after, whole):
-                fold_record(state, reader, passed, timeline)
+            for run in reader.runs(after, whole):
+                fold_records(state, reader, run, timeline)
         return state
 
     def _saved(self, feed: Feed, reader: FeedReader, whole: int) -> tuple[int, bytes, FeedState] | None:

@@ -9,7 +9,7 @@ on after it, so that one flipped bit does not hide another. Column by column, ne
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import accumulate
 from operator import le
 from typing import Final
@@ -29,6 +29,8 @@ from ledger.unpacking import Pings
 
 BROKEN: Final = (LedgerError, ValueError, TypeError, LookupError, StopIteration, OverflowError, AttributeError)
 """What rows that were forged with care, their sums made anew, may raise when they are opened."""
+_TOGETHER: Final = 64
+"""So many contexts are read at once."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -201,7 +203,15 @@ class _Walk:
             self.found.note(head.sealed, "the feed's head does not follow from its records")
         if self.whole and head.contexts != self.contexts:
             self.found.note(0, f"{head.contexts} contexts are named in the head, {self.contexts} in the records")
-        for number in range(head.contexts):
+        for start in range(0, head.contexts, _TOGETHER):
+            numbers = range(start, min(start + _TOGETHER, head.contexts))
+            try:
+                self.reader.contexts(numbers)
+            except BROKEN:
+                self._contexts_one_by_one(numbers)
+
+    def _contexts_one_by_one(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
             try:
                 self.reader.context(number)
             except BROKEN as error:

@@ -74,6 +74,11 @@ class Standing(FeedReader):
             return self.opened()
         return Copied(head, found[:wanted])
 
+    def peak(self) -> tuple[Head, int | None]:
+        """As `FeedReader.peak`, of the entries that stand."""
+        opened = self.opened()
+        return opened.head, opened.peak_ns() if opened.head.last > opened.head.sealed else opened.head.peak_ns
+
 
 def _whole_before(reader: FeedReader, index: int) -> int:
     """How many records lie wholly before entry `index`."""

@@ -41,7 +41,7 @@ MUTANTS = (
     Mutant("B9", "ledger.world_mesh:_timed_out", "if missed >= stage.lost_after:", "if missed >= 10**9:", "nobody gives up a silent peer"),
     Mutant("B12", "projections.cluster:Cluster.speakers", "states[-1]", "states[0]", "a machine speaks by its first epoch"),
     Mutant("C1", "projections.feed_state:_note", "state.notes += 1", "state.notes += 1 + _note.__dict__.setdefault('seen', 0); _note.seen += 1", "a fold remembers those before it"),
-    Mutant("C2", "replay.history:History._whole", "reader.records(after, whole)", "reader.records(min(after + 1, whole) if after else 0, whole)", "the record after a snapshot is left out"),
+    Mutant("C2", "replay.history:History._whole", "reader.runs(after, whole)", "reader.runs(min(after + 1, whole) if after else 0, whole)", "the record after a snapshot is left out"),
     Mutant("C3", "ledger.open_part:OpenPart.tally", "bisect_right(walls, until)", "bisect_right(walls, until + 10**12)", "an answer takes in what came later"),
     Mutant("C4", "projections.pings:failed", "ping.lost + count", "ping.lost + (count if linkless else 0)", "losses over a link are not counted"),
     Mutant("C6", "ledger.codec:decode_event", "if version == known.version:", "if version:", "an old shape is read as today's"),

@@ -71,6 +71,17 @@ def test_evidence_is_what_the_pings_say_of_the_link(run):
                 plain = PingFailed(peer, 0, e.reason, e.link, e.feed, e.held)
             told.append((index, Observed(ping.at_ns, plain, ping.boot)))
         assert opened.evidence(peer) == told
+        assert Pings(opened.block, 1, ()).evidence(peer) == told
+
+
+@given(runs | likely())
+def test_one_context_of_a_column_is_opened_as_the_whole_column_is(run):
+    """The values of one context alone are those that stand in its places when all are opened."""
+    whole = Pings(pack(run), 1, ())
+    for index in range(9):
+        kept = len(whole.sizes) if index in COMMON else sum(context.answered for context in whole.block.contexts)
+        for number, (start, end) in enumerate(pairwise(whole.starts[: kept + 1])):
+            assert list(Pings(whole.block, 1, ()).within(index, number)) == list(whole.column(index)[start:end])
 
 
 @given(runs | likely())

@@ -36,6 +36,7 @@ def test_what_is_open_folds_from_its_rows_as_from_its_entries(tmp_path_factory, 
                 opened.peak_ns() == Copied(opened.head, opened.observed()).peak_ns() == entries[-1].effective_ns
                 or timeline.stretches
             )
+            assert reader.peak() == (reader.head(), opened.peak_ns())
         begun = FeedState(feed)
         for entry in reader.entries(0, last - len(entries)):
             begun.apply(entry)
