@@ -319,6 +319,21 @@ def test_interrupt(place: Path) -> None:
         assert (place / "err").read_text() == "after alpha#75\n"
 
 
+def test_an_endless_query_is_interrupted(place: Path) -> None:
+    """A query in SQL that looks for ever for one more row is ended by an interrupt, with 130 and not a word."""
+    endless = "with recursive n(x) as (select 1 union all select x + 1 from n) select x from n where x <= 5000"
+    words = [*PROGRAM, "sql", endless, "told/alpha.ledger", "-o", "jsonl"]
+    running = subprocess.Popen(words, cwd=place, env=process(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert running.stdout is not None
+    try:
+        assert running.stdout.readline() == b'{"x":1}\n'
+        running.send_signal(signal.SIGINT)
+        assert running.communicate(timeout=60)[1] == b""
+    finally:
+        running.kill()
+    assert running.returncode == 130
+
+
 def test_schema_names() -> None:
     """`schema` lists what there is, prints each, and refuses what it cannot print."""
     assert call("schema").out.split() == list(ANSWERS)

@@ -227,8 +227,23 @@ BAD: dict[str, tuple[Callable[[Path], Any] | None, list[str], int, str]] = {
     "unknown feed": (None, ["show", "zulu#1", "alpha.ledger"], 2, "zulu#1: no feed of that name"),
     "no cell": (None, ["blame", "a:b:c", "alpha.ledger"], 2, "'a:b:c' names nothing in a mesh"),
     "unknown machine": (None, ["blame", "zulu", "alpha.ledger"], 2, "no machine zulu by"),
+    "unknown machine in a log": (None, ["log", "-m", "zulu", "alpha.ledger"], 2, "no machine 'zulu' in these ledgers"),
+    "unknown machine in a link": (None, ["log", "-l", "alpha:zulu", "alpha.ledger"], 2, "no machine 'zulu' in these ledgers"),
+    "reason": (None, ["log", "--reason", "timout", "alpha.ledger"], 2, "there is no reason 'timout'"),
+    "reason of a tail": (None, ["tail", "--reason", "x", "alpha.ledger"], 2, "there is no reason 'x'"),
+    "window after all": (None, ["stats", "-S", "2030-01-01", "alpha.ledger", "-q"], 3, "the window begins after the last entry"),
+    "window before all": (None, ["stats", "-U", "2020-01-01", "alpha.ledger", "-q"], 3, "the window ends before the first entry"),
+    "condition after all": (None, ["bisect", "symmetric", "-S", "2030-01-01", "alpha.ledger", "-q"], 3, "begins after the last"),
+    "views after all": (None, ["disagreements", "-S", "2030-01-01", "alpha.ledger", "-q"], 3, "begins after the last entry"),
+    "two conditions": (
+        None,
+        ["bisect", "symmetric", "-e", "members > 1", "alpha.ledger"],
+        2,
+        "the condition symmetric and --expr at once",
+    ),
     "no link": (None, ["log", "-l", "alpha", "alpha.ledger"], 2, "'alpha' is no link"),
     "no query": (None, ["sql", "select", "alpha.ledger"], 2, "SQLite says: incomplete input"),
+    "empty query": (None, ["sql", " -- nothing", "alpha.ledger"], 2, "the query asks for nothing"),
     "writing query": (None, ["sql", "delete from control", "alpha.ledger"], 2, "SQLite says: attempt to write a readonly"),
     "attaching query": (None, ["sql", "attach 'y' as y", "alpha.ledger"], 2, "SQLite says: not authorized"),
     "token": (None, ["tail", "--after", "bogus", "alpha.ledger"], 2, "'bogus' is no position"),
@@ -273,6 +288,14 @@ def test_hints_of_what_is_near(here: Path) -> None:
     assert call("bogus").err.endswith("hint: `meshledger --help` lists the commands\n")
     assert call("at").err.endswith("hint: `meshledger at --help` shows how it is used, with examples\n")
     assert call("at", "3/4/26", "alpha.ledger", folder=here).err.endswith("hint: did you mean '2026-03-04' or '2026-04-03'?\n")
+
+
+def test_a_log_in_which_nothing_fits_says_so(here: Path) -> None:
+    """An empty log is fine, and it is said that it is empty; a kind that there is not is named, with those near it."""
+    done = call("log", "-k", "link.lots", "alpha.ledger", "-o", "jsonl", folder=here)
+    assert done == (0, "", "no kind begins with 'link.lots': did you mean link.lost?\nno entry fits\n")
+    assert call("log", "-k", "link.lots", "alpha.ledger", "-q", "-o", "jsonl", folder=here) == (0, "", "")
+    assert call("log", "-n", "0", "alpha.ledger", "-o", "jsonl", folder=here) == (0, "", "")
 
 
 def test_hostile_text_is_shown_harmless(here: Path) -> None:
