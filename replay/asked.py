@@ -98,11 +98,12 @@ class Asked:
             raise Refused(f"{len(found)} ledgers named where one is meant", hint="`merge` makes one of several")
         return found[0]
 
-    def target(self) -> Path:
-        """The one ledger of -L that is to be written."""
+    def target(self, *, made: bool = True) -> Path:
+        """The one ledger of -L that is to be written. Not `made`: it must be there."""
         if len(self.ledgers) != 1:
             what = f"{len(self.ledgers)} ledgers named" if self.ledgers else "no ledger named"
-            raise Refused(f"{what} to write into", hint="name one with -L FILE; it is made if it is not there")
+            hint = "; it is made if it is not there" if made else ""
+            raise Refused(f"{what} to write into", hint=f"name one with -L FILE{hint}")
         return Path(self.ledgers[0])
 
     def file(self, what: str) -> Path:

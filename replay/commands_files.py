@@ -188,6 +188,8 @@ def export_(asked: Asked, /, *, form: str, since: str | None, until: str | None,
     from replay.export import export
     from replay.union import Union
 
+    if asked.destination is None and asked.output in {"csv", "json"} and asked.output != form:
+        raise Refused(f"without -O the entries themselves are printed, as {form}", hint="--format says as what: jsonl or csv")
     with asked.history(ledgers) as history:
         selection = asked.range(history, since, until)
     with Union.open(asked.paths(ledgers)) as union:

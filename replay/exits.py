@@ -95,8 +95,8 @@ def _place(error: BaseException) -> str:
 
 
 def _sentence(text: str) -> str:
-    """Click's messages begin with a capital and end in a full stop; ours do neither."""
-    text = " ".join(text.split())
+    """Click's messages begin with a capital, end in a full stop, and speak of integer ranges; ours do nothing of it."""
+    text = " ".join(text.split()).replace("is not a valid integer range", "is no whole number")
     return (text[:1].lower() + text[1:]).removesuffix(".")
 
 

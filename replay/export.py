@@ -49,7 +49,7 @@ def export(union: Union, target: str | Path | BinaryIO, form: Format, selection:
         raise Refused(f"'{visible(form)}' is no format of an export", hint=f"one of {', '.join(FORMATS)}")
     if not isinstance(target, (str, Path)):
         if form not in {"jsonl", "csv"}:
-            raise Refused(f"{form} is no stream", hint="name a file")
+            raise Refused(f"{form} is no stream", hint="name a file: -O FILE")
         return _answer(union, None, form, _write(union, target, form, selection))
     path = Path(target)
     if form == "ledger":

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 import click
 from click.core import ParameterSource
 
+from ledger.errors import Refused
 from replay.asked import Asked
 from replay.text import shorten
 
@@ -34,6 +35,8 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
     name = str(parameter.name)
     if context.resilient_parsing or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
         return
+    if name == "destination" and value == "-":
+        raise Refused("'-' is no file", hint="without -O the answer goes to the standard output; a file of that name is ./-")
     asked = context.find_root().ensure_object(Asked)
     if name == "named":
         asked.ledgers.extend(value)
@@ -122,6 +125,12 @@ class Group(_Shaped, click.Group):
             raise Unknown(f"there is no command '{shorten(name)}'", hint, ctx)
         return super().resolve_command(ctx, args)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As Click does it; a group of commands, named alone, is refused with their names."""
+        if not args and ctx.parent is not None and not ctx.resilient_parsing:
+            raise Unknown(f"`{ctx.command_path}` is followed by one of {', '.join(self.places)}", None, ctx)
+        return super().parse_args(ctx, args)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands first: they are what is looked for."""
         self.format_commands(ctx, formatter)
@@ -134,9 +143,9 @@ class Group(_Shaped, click.Group):
 
 
 class Unknown(click.UsageError):
-    """A command that there is not, with a hint of its own."""
+    """A command that there is not, or none, with a hint of its own if there is a better one than the help."""
 
-    def __init__(self, message: str, hint: str, ctx: click.Context) -> None:
+    def __init__(self, message: str, hint: str | None, ctx: click.Context) -> None:
         super().__init__(message, ctx)
         self.hint = hint
 

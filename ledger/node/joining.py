@@ -41,7 +41,8 @@ class NotLetIn(LedgerError):
     exit_code = 1
 
     def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"not let in: {reason}" + (f" ({detail})" if detail else ""), hint=_HINTS.get(reason))
+        told = detail if reason == "unknown" and detail else f"{reason} ({detail})" if detail else reason
+        super().__init__(f"not let in: {told}", hint=_HINTS.get(reason))
         self.reason = reason
 
 

@@ -185,6 +185,8 @@ def test_environment(place: Path) -> None:
     said = call("members", "-o", "json", "--dir", "node", folder=place, MESHLEDGER_DIR="nowhere", MESHLEDGER_OUTPUT="csv")
     assert json.loads(said.out)["cluster"]["name"] == "demo"
     assert call("members", "--dir", "node", folder=place, MESHLEDGER_OUTPUT="xml").code == 2
+    for words in (["schema"], ["schema", "at"], ["export", "told"]):
+        assert call(*words, folder=place, MESHLEDGER_OUTPUT="csv") == call(*words, folder=place)
     (place / "state" / "meshledger").mkdir(parents=True)
     (place / "state" / "meshledger" / "node.ledger").write_bytes((place / "told" / "alpha.ledger").read_bytes())
     assert call("members", folder=place, XDG_STATE_HOME=str(place / "state")).code == 0
