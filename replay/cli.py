@@ -15,7 +15,7 @@ from typing import Final
 import click
 
 from replay.asked import Asked, settle_streams
-from replay.exits import ending
+from replay.exits import Terminated, ending, heed, obey
 from replay.options import Group
 
 PROGRAM: Final = "meshledger"
@@ -119,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's) and return its exit code. Prints; raises nothing."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     settle_streams()
+    if arguments is None:
+        heed()
     if COMPLETION in os.environ:
         from click.shell_completion import shell_complete
 
@@ -132,4 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with cli.make_context(PROGRAM, given, obj=asked) as context:
             return int(cli.invoke(context) or 0)
 
-    return ending(run, asked.told, given)
+    try:
+        return ending(run, asked.told, given)
+    except Terminated as told:
+        return obey(told)

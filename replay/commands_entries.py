@@ -17,6 +17,7 @@ from ledger.events import KINDS, Reason
 from ledger.identity import parse_position
 from replay.asked import Asked
 from replay.cells import parse_cell
+from replay.exits import interrupted
 from replay.glances import machines_of, no_machine
 from replay.history import History
 from replay.moments import Range
@@ -227,7 +228,7 @@ def sql_(asked: Asked, /, *, query: str, ledgers: tuple[str, ...]) -> int:
             if isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error):
                 raise told from None
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
-                raise KeyboardInterrupt from None
+                raise interrupted() from None
             raise Refused(f"SQLite says: {error}", hint=_VIEWS) from None
     finally:
         reading.close()

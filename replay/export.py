@@ -7,7 +7,8 @@
 
 The first three take a range of effective instants. A file is made beside its target and takes its place by one rename: what
 fails leaves nothing half, and what stood there as it was. No ledger is ever written over. `backup` copies one ledger page by
-page, consistent also beside a live writer. Nothing here writes to a ledger that it reads. Effects: files.
+page, consistent also beside a live writer, and checks every byte of the copy. Nothing here writes to a ledger that it reads.
+Effects: files.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, get_args
 
-from ledger.errors import Refused
+from ledger.errors import Damaged, Refused
 from ledger.opening import Reading, translate
 from ledger.store import Ledger
 from replay.flat import csv_header, csv_lines, duckdb, json_lines, to_parquet
@@ -31,6 +32,7 @@ from replay.merge import merge
 from replay.moments import Range
 from replay.receipts import Backup, Export
 from replay.runs import ALL, Source, runs
+from replay.soundness import examine
 from replay.text import visible
 from replay.union import Union, spelled
 
@@ -107,7 +109,8 @@ def backup(source: str | Path, target: str | Path) -> Backup:
     """Copy the ledger file `source` to the new file `target`, consistent also beside a live writer, in rollback mode and for
     its owner only. Uses SQLite's backup API (https://www.sqlite.org/backup.html).
 
-    Raises Refused if the target is there, Unwritable, and what `Ledger.open` raises.
+    Raises Refused if the target is there, Unwritable, Damaged where the copy, and so its source, is not what was written,
+    and what `Ledger.open` raises.
     """
     path = Path(target)
     if path.exists():
@@ -118,8 +121,10 @@ def backup(source: str | Path, target: str | Path) -> Backup:
             try:
                 _copy_pages(reading.connection, made)
             except sqlite3.Error as error:
+                Path(f"{made}-journal").unlink(missing_ok=True)  # it stays where the medium was full
                 raise translate(error, str(path)) from error
             with Ledger.open(made) as copy:
+                _demand_sound(copy, source)
                 names = spelled(copy.feeds())
                 feeds = {names[feed]: copy.head(feed).last for feed in sorted(names)}
             size = made.stat().st_size
@@ -135,6 +140,16 @@ def _copy_pages(source: sqlite3.Connection, made: Path) -> None:
         copy.execute("pragma journal_mode=delete")
     finally:
         copy.close()
+
+
+def _demand_sound(copy: Ledger, source: str | Path) -> None:
+    """That the copy is what was written, or Damaged: damage that is copied unsaid is found when nothing better is left."""
+    problems = [*copy.scan().problems]
+    for feed in copy.feeds() if not problems else ():
+        found = examine(copy.reader(feed)).problems
+        problems += [f"{feed.at(each.index) if each.index else feed.name}: {each.what}" for each in found]
+    if problems:
+        raise Damaged(f"{visible(str(source))}: {problems[0]}", hint="`verify` lists all that is damaged; nothing was copied")
 
 
 # Files.

@@ -336,6 +336,24 @@ def test_an_endless_query_is_interrupted(place: Path) -> None:
     assert running.returncode == 130
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_is_told_to_end_leaves_nothing_half(number: signal.Signals, place: Path, tmp_path: Path) -> None:
+    """A signal to end takes away the file that was being written, and is what the process ends by."""
+    endless = "with recursive n(x) as (select 1 union all select x + 1 from n) select x from n"
+    words = [*PROGRAM, "sql", endless, "told/alpha.ledger", "-O", str(tmp_path / "numbers")]
+    running = subprocess.Popen(words, cwd=place, env=process(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        while not list(tmp_path.iterdir()):
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.send_signal(number)
+        assert running.communicate(timeout=60) == (b"", b"")
+    finally:
+        running.kill()
+    assert running.returncode == -number
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_schema_names() -> None:
     """`schema` lists what there is, prints each, and refuses what it cannot print."""
     assert call("schema").out.split() == list(ANSWERS)

@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 
 from ledger.entry import Observed, Opaque
-from ledger.errors import NotALedger, Refused, Unwritable
+from ledger.errors import Damaged, NotALedger, Refused, Unwritable
 from ledger.events import FeedOpened, LinkEstablished, NoteAdded, PingAnswered, PingFailed
 from ledger.identity import Feed
 from ledger.store import Ledger
@@ -260,6 +260,30 @@ def test_a_backup_never_replaces_a_file(tmp_path, source, monkeypatch):
     with pytest.raises(NotALedger):
         backup(target, tmp_path / "c.ledger")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ledger", "b.ledger"]
+
+
+def test_a_backup_of_damage_is_refused(tmp_path, source):
+    """A byte that is not what was written is found by whoever makes a backup, and no copy of it is left."""
+    sound = source.read_bytes()
+    with Ledger.open(source) as ledger:
+        place = sound.index(ledger.reader(ALPHA).record(1).leaf)
+    source.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+    with pytest.raises(Damaged, match=r"a\.ledger: alpha"):
+        backup(source, tmp_path / "b.ledger")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ledger"]
+
+
+def test_a_backup_without_room_leaves_nothing(tmp_path, source, monkeypatch):
+    """Where the medium is full in the middle, neither the copy nor SQLite's journal of it stays."""
+
+    def full(_source, made):
+        made.with_name(f"{made.name}-journal").write_text("begun")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(sys.modules["replay.export"], "_copy_pages", full)
+    with pytest.raises(Unwritable):
+        backup(source, tmp_path / "b.ledger")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ledger"]
 
 
 def test_a_backup_is_sound(tmp_path, source):
