@@ -51,7 +51,7 @@ class Asked:
         self.quiet = False
         self.printed = False
         self._drawn = False
-        self._read: list[Path] = []
+        self.reads: list[Path] = []
 
     # Where things are.
 
@@ -120,8 +120,8 @@ class Asked:
         from replay.history import History
         from replay.union import files
 
-        self._read = files(self.paths(named))
-        with History.open(*self._read) as history:
+        self.reads = files(self.paths(named))
+        with History.open(*self.reads) as history:
             yield history
 
     def anchors(self, history: History, *, whole: bool = True) -> Anchors:
@@ -137,7 +137,7 @@ class Asked:
             return history.anchors(parse_moment(self.now, known).at_ns, tz)
         from ledger.opening import is_written
 
-        return history.anchors(time.time_ns(), tz) if any(map(is_written, self._read)) else known
+        return history.anchors(time.time_ns(), tz) if any(map(is_written, self.reads)) else known
 
     def moment(self, history: History, text: str) -> int:
         """The instant in ns that `text` names, told where the text does not say it itself. Raises Refused if it names none."""
@@ -200,6 +200,8 @@ class Asked:
 
     def told(self, failure: Failure) -> None:
         """Why there is no answer: on the standard error, and as an object where an object was asked for and none begun."""
+        if failure.error == "Damaged" and len(self.reads) > 1:
+            failure.hint = "`meshledger verify` of these ledgers names the file; restore it from a backup, or merge it anew"
         self.complain(failure.message, failure.hint)
         if (self.output or os.environ.get("MESHLEDGER_OUTPUT")) == "json" and not self.printed:
             from replay.output import write

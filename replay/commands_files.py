@@ -22,6 +22,8 @@ from replay.receipts import Import, Merge
 from replay.spans import parse_span
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from replay.export import Format
     from replay.matrices import Unit
 
@@ -145,6 +147,7 @@ def ledger_(asked: Asked, /, *, sources: tuple[str, ...]) -> int:
     from replay.merge import merge
 
     target = asked.target()
+    asked.reads = [Path(source) for source in sources]
     merged = merge(list(sources), target, progress=asked.progress("merge", "entries"))
     return _ended(asked, Import(feeds=merged.feeds, conflicts=merged.conflicts, refused=merged.refused), target)
 
@@ -165,7 +168,9 @@ def merge_(asked: Asked, /, *, ledgers: tuple[str, ...]) -> int:
     from replay.merge import merge
 
     target = asked.file("the merged ledger")
-    answer = merge([*asked.ledgers, *ledgers], target, progress=asked.progress("merge", "entries"))
+    sources = [*asked.ledgers, *ledgers]
+    asked.reads = [Path(source) for source in sources]
+    answer = merge(sources, target, progress=asked.progress("merge", "entries"))
     return _ended(asked, answer, target, printed=True)
 
 
@@ -192,13 +197,15 @@ def export_(asked: Asked, /, *, form: str, since: str | None, until: str | None,
         raise Refused(f"without -O the entries themselves are printed, as {form}", hint="--format says as what: jsonl or csv")
     with asked.history(ledgers) as history:
         selection = asked.range(history, since, until)
+    told: Callable[..., None] | None = asked.progress("export", "entries")
     with Union.open(asked.paths(ledgers)) as union:
         if asked.destination is None:
             asked.printed = True
-            answer = export(union, sys.stdout.buffer, cast("Format", form), selection)
+            told = None if sys.stdout.isatty() else told  # it would be drawn between the entries
+            answer = export(union, sys.stdout.buffer, cast("Format", form), selection, progress=told)
             asked.say(headlines.written(answer.feeds, form))
         else:
-            answer = export(union, asked.destination, cast("Format", form), selection)
+            answer = export(union, asked.destination, cast("Format", form), selection, progress=told)
             asked.answer(answer, printed=True)
         return asked.forked(union.contradicted)
 

@@ -18,7 +18,7 @@ import sqlite3
 import stat
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, get_args
@@ -41,10 +41,18 @@ FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 _SQLITE: Final = b"SQLite format 3\0"
 
 
-def export(union: Union, target: str | Path | BinaryIO, form: Format, selection: Range = ALL) -> Export:
+def export(
+    union: Union,
+    target: str | Path | BinaryIO,
+    form: Format,
+    selection: Range = ALL,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Export:
     """Write what `union` holds to a file, or to a stream if `form` is jsonl or csv. Returns what was written.
 
-    `selection`: [since, until) over effective instants; a ledger is exported whole. Raises Refused for what cannot be
+    `selection`: [since, until) over effective instants; a ledger is exported whole. `progress` is told how many entries are
+    written, of how many at most. Raises Refused for what cannot be
     written so or there, Unwritable, and Damaged where a source is not what was written.
     """
     if form not in FORMATS:
@@ -52,27 +60,30 @@ def export(union: Union, target: str | Path | BinaryIO, form: Format, selection:
     if not isinstance(target, (str, Path)):
         if form not in {"jsonl", "csv"}:
             raise Refused(f"{form} is no stream", hint="name a file: -O FILE")
-        return _answer(union, None, form, _write(union, target, form, selection))
+        return _answer(union, None, form, _write(union, target, form, selection, progress))
     path = Path(target)
     if form == "ledger":
-        return _to_ledger(union, path, selection)
+        return _to_ledger(union, path, selection, progress)
     if form == "parquet":
         duckdb()  # before anything else is done
     with fresh(path) as made:
         if form == "parquet":
             with fresh(path, kept=False) as flat:
                 with flat.open("wb") as file:
-                    counts = _write(union, file, form, selection)
+                    counts = _write(union, file, form, selection, progress)
                 to_parquet(flat, made, str(path))
         else:
             with made.open("wb") as file:
-                counts = _write(union, file, form, selection)
+                counts = _write(union, file, form, selection, progress)
     return _answer(union, path, form, counts)
 
 
-def _write(source: Source, file: BinaryIO, form: Format, selection: Range) -> Counter[str]:
+def _write(
+    source: Source, file: BinaryIO, form: Format, selection: Range, progress: Callable[[int, int], None] | None = None
+) -> Counter[str]:
     """Write all runs; how many entries each feed gave, by its id."""
     counts: Counter[str] = Counter()
+    done, total = 0, sum(source.reader(feed).head().last for feed in source.feeds()) if progress is not None else 0
     if form == "csv":
         file.write(csv_header().encode())
     for run in runs(source, selection):
@@ -81,16 +92,19 @@ def _write(source: Source, file: BinaryIO, form: Format, selection: Range) -> Co
         else:
             file.write((lines(run) if form == "jsonl" else csv_lines(run)).encode())
         counts[run.feed.id] += len(run.entries)
+        done += len(run.entries)
+        if progress is not None:
+            progress(done, total)
     return counts
 
 
-def _to_ledger(union: Union, path: Path, selection: Range) -> Export:
+def _to_ledger(union: Union, path: Path, selection: Range, progress: Callable[[int, int], None] | None = None) -> Export:
     """A merge of the sources into a new file: that is what makes its bytes follow from the content alone."""
     if selection != ALL:
         raise Refused("a ledger is exported whole", hint="a part of it can leave as jsonl, csv or parquet")
     if path.exists():
         raise _taken(path)
-    merge([ledger.path for ledger in union.ledgers], path)
+    merge([ledger.path for ledger in union.ledgers], path, progress=progress)
     with Ledger.open(path) as made:
         return _answer(union, path, "ledger", Counter({feed.id: made.head(feed).last for feed in made.feeds()}))
 

@@ -106,6 +106,26 @@ def test_4_of_damage(here: Path) -> None:
     assert "alpha" in clear(call("verify", path), 4)[0]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["log", "alpha.ledger", "copy.ledger"],
+        ["export", "alpha.ledger", "copy.ledger"],
+        ["merge", "copy.ledger", "alpha.ledger", "-O", "new.ledger"],
+        ["import", "ledger", "copy.ledger", "alpha.ledger", "-L", "new.ledger"],
+    ],
+)
+def test_4_of_damage_in_one_of_several(words: list[str], here: Path) -> None:
+    """Where one of several ledgers is damaged, it is said how to learn which; `verify` names it."""
+    path = here / "alpha.ledger"
+    shutil.copy(path, here / "copy.ledger")
+    path.write_bytes(path.read_bytes().replace(b"no such name", b"no such none"))
+    done = call(*words, "-q", folder=here)
+    clear(done, 4)
+    assert "`meshledger verify` of these ledgers names the file" in done.err
+    assert "alpha.ledger: alpha#39" in clear(call("verify", "copy.ledger", "alpha.ledger", "-q", folder=here), 4)[0]
+
+
 def test_5(here: Path) -> None:
     """A ledger that another writes is not written; a place that refuses is told."""
     with Ledger.open(here / "alpha.ledger", write=True):

@@ -198,6 +198,16 @@ def test_what_fails_leaves_nothing_half(tmp_path, source, form, monkeypatch):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "ledger"])
+def test_progress_is_told(tmp_path, source, form):
+    """Whoever waits is told how many entries are written, up to all of them."""
+    told = []
+    with Union.open([source]) as union:
+        export(union, tmp_path / "out", form, progress=lambda done, total: told.append((done, total)))
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1] or form == "ledger"
+
+
 def test_an_export_takes_the_place_of_the_last(tmp_path, source):
     """A file of an earlier export is replaced, by one that only its owner may read."""
     target = tmp_path / "a.jsonl"
