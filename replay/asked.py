@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from ledger.errors import Refused
@@ -71,6 +72,10 @@ class Asked:
             return Path(named)
         state = os.environ.get("XDG_STATE_HOME")
         return (Path(state) if state else Path.home() / ".local" / "state") / "meshledger"
+
+    def spelled(self, command: str) -> str:
+        """How `command` is typed for the same node: with --dir where that was given."""
+        return f"meshledger {command}" + (f" --dir {quote(self.dir)}" if self.dir else "")
 
     @property
     def zone(self) -> str | None:

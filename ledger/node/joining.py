@@ -118,7 +118,8 @@ async def _dial(code: Code, folder: NodeDir, config: Config, inbox: _Inbox) -> L
         ).forward(code.host)
         if not found.answers:
             raise NotReached(
-                f"{code.host}: {found.outcome}", hint="DNS is required to join: check --dns, or the system's servers"
+                f"{code.host}: {found.outcome}",
+                hint="DNS is required to join, and /etc/hosts is not asked: check --dns, or the system's servers",
             )
         addresses = list(found.answers)
     failed: DialFailed | None = None

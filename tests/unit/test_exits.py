@@ -172,6 +172,22 @@ def test_130_and_141(raised: type[BaseException], told: Path, monkeypatch: pytes
     assert call("members", told, "-q") == Called(130 if raised is KeyboardInterrupt else 141, "", "")
 
 
+def test_what_comes_next_is_typed_for_the_same_node(tmp_path: Path) -> None:
+    """Whoever named a directory is told commands that name it, and sees of the keys no more than fits a line."""
+    words = ["init", "lab", "--transport", "ccs", "--hostname", "alpha.lab.example", "--port", "2301", "--dir", "my node"]
+    done = call(*words, folder=tmp_path)
+    assert done.code == 0
+    assert done.err == (
+        "next: `meshledger run --dir 'my node'` here, then `meshledger invite --dir 'my node'` for each machine that is to join\n"
+    )
+    assert done.out.splitlines()[0].split() == ["machine", "hostname", "port", "cluster", "transport", "dir"]
+    done = call("status", "--dir", "my node", folder=tmp_path)
+    assert (done.code, done.err.splitlines()[1]) == (5, "hint: start it with `meshledger run --dir 'my node'`")
+    with Ledger.open(tmp_path / "my node" / "node.ledger", write=True):
+        done = call("run", "--dir", "my node", folder=tmp_path)
+    assert (done.code, done.err.splitlines()[0]) == (5, "meshledger: a node is running at my node already")
+
+
 def test_error_as_json(told: Path) -> None:
     """Who asked for json, and gets no answer, gets an object that says why; other forms have no place for it."""
     done = call("at", "bogus", told, "-o", "json")
