@@ -99,11 +99,16 @@ class Command(_Shaped):
 
 
 class Group(_Shaped, click.Group):
-    """A group whose commands are loaded when they are called. `places`: by name, the room and the one line of help."""
+    """A group whose commands are loaded when they are called. `places`: by name, the room and the one line of help; `titles`:
+    what stands in the help above the command of that name, and those after it.
+    """
 
-    def __init__(self, *given: Any, places: Mapping[str, tuple[str, str]], **more: Any) -> None:
+    def __init__(
+        self, *given: Any, places: Mapping[str, tuple[str, str]], titles: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
         super().__init__(*given, **more)
         self.places = places
+        self.titles = titles or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  Click's word
         """The names, in the order in which they are taught."""
@@ -138,8 +143,14 @@ class Group(_Shaped, click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  Click's word
         """The list of commands, without loading any."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_room, line) in self.places.items()])
+        sections: dict[str, list[tuple[str, str]]] = {}
+        title = "Commands"
+        for name, (_room, line) in self.places.items():
+            title = self.titles.get(name, title)
+            sections.setdefault(title, []).append((name, line))
+        for title, lines in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(lines)
 
 
 class Unknown(click.UsageError):

@@ -257,6 +257,8 @@ def test_help_of_the_whole() -> None:
     """The first page names every command and every exit code."""
     text = call("--help").out
     assert all(f"\n  {name} " in text for name in cli.list_commands(None))
+    titles = ["Questions:", "Ledgers:", "Proofs:", "A live mesh:", "This program:", "Options:"]
+    assert [line for line in text.splitlines() if line in titles] == titles
     assert all(f" {code} " in text for code in (0, 1, 2, 3, 4, 5, 70, 130, 141))
     assert call().out == text
     assert call().code == 2
