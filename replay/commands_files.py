@@ -33,6 +33,8 @@ _PLACES: Final = {
     "ledger": ("replay.commands_files", "The feeds of other ledgers, as merge does."),
 }
 
+_SQLITE: Final = b"SQLite format 3\0"
+
 import_ = Group(
     "import",
     places=_PLACES,
@@ -119,8 +121,11 @@ def jsonl_(asked: Asked, /, *, source: str) -> int:
         with Ledger.create(target) as ledger:
             answer = import_jsonl(ledger, sys.stdin.buffer, "-", told)
     else:
-        with source_file(source).open("rb") as file, Ledger.create(target) as ledger:
-            answer = import_jsonl(ledger, file, source, told)
+        with source_file(source).open("rb") as file:
+            if file.peek(len(_SQLITE)).startswith(_SQLITE):
+                raise Refused(f"{source}: is a ledger, and no lines", hint="`meshledger import ledger` takes ledgers in")
+            with Ledger.create(target) as ledger:
+                answer = import_jsonl(ledger, file, source, told)
     return _ended(asked, answer, target)
 
 

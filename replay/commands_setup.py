@@ -20,6 +20,7 @@ from ledger.errors import Refused
 from replay.asked import Asked
 from replay.commands_node import span_ms
 from replay.options import Command
+from replay.text import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from replay.answers_node import Node
 
 _SSHD_KEY: Final = "/etc/ssh/ssh_host_ed25519_key.pub"
+_NAME_MAX: Final = 255
 _PORTS: Final = {"ssh": 22, "ccs": 2222}
 
 
@@ -74,6 +76,8 @@ def init_(
     from ledger.node.config import NodeDir
     from ledger.node.founding import found
 
+    if not 0 < len(name) <= _NAME_MAX or not name.isprintable():
+        raise Refused(f"'{shorten(name)}' cannot name a cluster", hint=f"1 to {_NAME_MAX} printable characters, such as lab")
     every_ms = span_ms(interval, "an interval")
     wait_ms = span_ms(timeout, "a time-out") if timeout else max(1, every_ms // 4)
     if wait_ms > every_ms:

@@ -77,8 +77,16 @@ class _Shaped(click.Command):
         return [*super().get_params(ctx), *_shared()]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As Click does it, with moments before now spelled so that they are taken for no option."""
-        return super().parse_args(ctx, [f"now{each}" if _BACKWARDS.fullmatch(each) else each for each in args])
+        """As Click does it, with moments before now that are arguments spelled so that they are taken for no option."""
+        if isinstance(self, click.Group):
+            return super().parse_args(ctx, args)  # what follows a command's name is that command's
+        options = [each for each in self.get_params(ctx) if isinstance(each, click.Option) and not each.is_flag]
+        valued = {name for option in options for name in option.opts}
+        spelled = [
+            f"now{each}" if _BACKWARDS.fullmatch(each) and before not in valued else each
+            for before, each in zip(["", *args], args, strict=False)
+        ]
+        return super().parse_args(ctx, spelled)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Its own options first; those that all share in a section of their own."""

@@ -284,6 +284,12 @@ BAD: dict[str, tuple[Callable[[Path], Any] | None, list[str], int, str]] = {
     "attaching query": (None, ["sql", "attach 'y' as y", "alpha.ledger"], 2, "SQLite says: not authorized"),
     "token": (None, ["tail", "--after", "bogus", "alpha.ledger"], 2, "'bogus' is no position"),
     "token beyond": (None, ["tail", "--after", "alpha#99", "alpha.ledger"], 3, "alpha ends at #75, and was read to #99"),
+    "token that says a feed twice": (None, ["tail", "--after", "alpha#9,alpha#10", "alpha.ledger"], 2, "names alpha twice"),
+    "span backwards": (None, ["disagreements", "--least", "-5s", "alpha.ledger"], 2, "'-5s' is no span of time"),
+    "half an expression": (None, ["bisect", "-e", "members >", "alpha.ledger"], 2, "invalid syntax at its end"),
+    "ledger as lines": (None, ["import", "jsonl", "alpha.ledger", "-L", "new.ledger"], 2, "is a ledger, and no lines"),
+    "cluster without a name": (None, ["init", "", "--transport", "ccs", "--hostname", "a.b"], 2, "'' cannot name a cluster"),
+    "cluster with a long name": (None, ["init", "x" * 999, "--transport", "ccs", "--hostname", "a.b"], 2, "cannot name a"),
     "token and n": (None, ["tail", "--after", "alpha#9", "-n", "1", "alpha.ledger"], 2, "--after says where to begin"),
     "no key": (None, ["checkpoint", "--key", "no", "alpha.ledger"], 2, "no: there is no such file"),
     "wide key": (writes("k", b"x"), ["checkpoint", "--key", "k", "alpha.ledger"], 2, "k has mode 0644"),
@@ -337,6 +343,13 @@ def test_a_log_in_which_nothing_fits_says_so(here: Path) -> None:
     assert done == (0, "", "no kind begins with 'link.lots': did you mean link.lost?\nno entry fits\n")
     assert call("log", "-k", "link.lots", "alpha.ledger", "-q", "-o", "jsonl", folder=here) == (0, "", "")
     assert call("log", "-n", "0", "alpha.ledger", "-o", "jsonl", folder=here) == (0, "", "")
+
+
+@pytest.mark.parametrize("words", [["log", "-n"], ["log", "--head"], ["tail", "-n"]])
+def test_more_than_there_can_be_is_all(words: list[str], here: Path) -> None:
+    """Any number of entries may be asked for, also one that no machine counts to."""
+    done = call(*words, str(10**30), "alpha.ledger", "-o", "jsonl", folder=here)
+    assert (done.code, done.out.count("\n")) == (0, 75)
 
 
 def test_hostile_text_is_shown_harmless(here: Path) -> None:
