@@ -75,7 +75,7 @@ def save(key: LedgerKey, path: Path | str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         raise Refused(f"{path.parent} is no folder", hint="make it first") from None
     except OSError as error:
-        raise Unwritable(f"{path}: {error.strerror}") from error
+        raise Unwritable(f"{path}: {str(error.strerror).lower()}") from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, MODE)  # A strict umask may have left less than its owner needs.
@@ -85,7 +85,7 @@ def save(key: LedgerKey, path: Path | str) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise Unwritable(f"{path}: {error.strerror}") from error
+        raise Unwritable(f"{path}: {str(error.strerror).lower()}") from error
 
 
 def load(path: Path | str) -> LedgerKey:
@@ -131,7 +131,8 @@ def _read_private(path: Path) -> bytes:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise Refused(f"{path}: {error.strerror}", hint="name the file that keygen wrote") from error
+        what = "there is no such file" if isinstance(error, FileNotFoundError) else str(error.strerror).lower()
+        raise Refused(f"{path}: {what}", hint="name the file that keygen wrote") from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -53,8 +53,8 @@ def translate(error: sqlite3.Error | UnicodeError | OSError, path: str) -> Ledge
     text = str(error)
     if getattr(error, "sqlite_errorcode", None) in _REFUSING:
         return Unwritable(
-            f"{path}: the medium refuses: {text.lower()}; nothing of this append is certain",
-            hint="free space or heal the medium, then repeat the append with the same position",
+            f"{path}: the medium refuses: {text.lower()}; what was being written may stand or not",
+            hint="free space or heal the medium, then do the same again",
         )
     if isinstance(error, OSError):
         text = error.strerror or text
@@ -66,8 +66,8 @@ def translate(error: sqlite3.Error | UnicodeError | OSError, path: str) -> Ledge
             return Locked(f"{path}: is locked by another program", hint="wait until it is done, or read a `backup`")
         if "full" in text:
             return Unwritable(
-                f"{path}: no space left; nothing of this append is certain, reads go on",
-                hint="free space, then repeat the append with the same position",
+                f"{path}: no space left; what was being written may stand or not, and what stood can be read",
+                hint="free space, then do the same again",
             )
         if "readonly" in text or "read-only" in text:
             return Unwritable(f"{path}: cannot be written here", hint="copy it to a place you may write to")
@@ -254,7 +254,7 @@ def _holds(path: Path, suffix: str) -> bool:
 
 
 def _connect(path: Path, options: str) -> _Patient:
-    uri = f"file:{quote(str(path.resolve()))}?{options}"
+    uri = f"file:{quote(os.fsencode(path.resolve()))}?{options}"  # a name need not be text
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10, factory=_Patient)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, ROW_MAX_BYTES)
     for pragma in ("trusted_schema=off", "cell_size_check=on", "mmap_size=0", "query_only=on", "cache_size=-2048"):

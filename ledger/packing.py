@@ -28,7 +28,7 @@ from ledger import planes
 from ledger.blocks import AT, BACK, COMMON, DELTA, GIVEN, HELD, HOLD, MONO, NUMBER, RTT, SENT, SPAN, Block, Column, Context
 from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, MONO_MAX_NS, Observed
 from ledger.events import PingAnswered, PingFailed
-from ledger.packing_lanes import Arranged, Numbering, arranged
+from ledger.packing_lanes import Arranged, Numbering, arranged, demand_numbers
 from ledger.unpacking import Pings
 
 _EMPTY: Final = Block(0, (), (), ())
@@ -187,6 +187,7 @@ def _plain(
         _filled(gather(column, False)) for column in (columns.sent, columns.received, columns.replied, columns.returned)
     )
     number, held = gather(columns.number, True), _filled(gather(columns.held, True))
+    demand_numbers(at, own, rtt, sent, received, replied, returned, number, columns.held, columns.boot, columns.peer_boot)
     for column in (number, held, rtt, sent, received, replied, returned):
         if column and (min(column) < 0 or max(column) > _STAMP_MAX):
             raise ValueError("a number below 0 or above 2^60")

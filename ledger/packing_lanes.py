@@ -15,6 +15,8 @@ from math import gcd
 from operator import floordiv, itemgetter, sub
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from ledger import planes
 from ledger.blocks import AT, BACK, GIVEN, HELD, HOLD, MONO, NUMBER, RTT, SENT, SPAN, Block, Column, Context
 from ledger.entry import Observed
@@ -28,6 +30,7 @@ _STAMP: Final = 0xF0 << 56
 _SAMPLE: Final = 16
 """So many numbers are looked at first for a divisor, as `packing` does."""
 _STAMPS: Final = ("sent_us", "received_us", "replied_us", "returned_us")
+_written: Final = msgspec.json.Encoder().encode
 
 
 class Arranged(NamedTuple):
@@ -49,6 +52,16 @@ class Numbering(dict[Any, int]):
         return number
 
 
+def demand_numbers(*columns: Sequence[int | None]) -> None:
+    """Refuse a column with True or False in it, which Python takes for 1 and 0, or with a number of a type that no row holds.
+
+    Columns are written as JSON for it, because that is the quickest way to see every type: of what numbers and None are
+    written in, only those two words have an `e`. Raises TypeError.
+    """
+    if b"e" in _written(columns):
+        raise TypeError("True and False are no numbers")
+
+
 def arranged(pings: Sequence[Observed]) -> Arranged:
     """The block of these pings, one at least. Raises TooWide where this is not the way to make it; what is no ping, and what
     is no number where one must be, may raise TypeError, ValueError, OverflowError or AttributeError.
@@ -59,6 +72,7 @@ def arranged(pings: Sequence[Observed]) -> Arranged:
     count, lost = len(events), kinds.count(PingFailed)
     if kinds.count(PingAnswered) + lost != count or boots.count(boots[0]) != count or len(set(map(type, boots))) > 1:
         raise TooWide
+    demand_numbers(boots[:1])
     clocked = GIVEN["mono_ns"] if pings[0].mono_ns is not None else 0
     answers = [event for event in events if event.__class__ is PingAnswered] if lost else events
     contexts, numbers = _answered(answers, boots[0], clocked)
@@ -88,10 +102,12 @@ def _answered(events: list[Any], boot: int | None, clocked: int) -> tuple[list[C
     if not events:
         return [], []
     numbering = Numbering()
+    others = [event.peer_boot for event in events]
+    demand_numbers(others)
     keys = zip(
         [event.peer for event in events],
         [event.link for event in events],
-        [event.peer_boot for event in events],
+        others,
         [event.feed for event in events],
         strict=True,
     )
@@ -123,6 +139,7 @@ def _columns(
     at = [ping.at_ns for ping in pings]
     number = [event.number for event in events]
     own: list[Any] = [ping.mono_ns for ping in pings]
+    demand_numbers(at, number, own)
     wall = clock = planes.lanes(at, count)
     if contexts[0].given & GIVEN["mono_ns"]:
         clock = planes.lanes(own, count)
@@ -141,11 +158,13 @@ def _columns(
     }
     few = len(starts) if got == count else sum(context.answered for context in contexts)
     held = _held(events, got, contexts[0])
+    demand_numbers(held)
     found[HELD] = _along(_stamps(held, count), [held[start] for start in starts], starts, count)
     rtt: list[int] = []
     if got:
         answers = events[:got] if got < count else events
         rtt = [event.rtt_us for event in answers]
+        demand_numbers(rtt)
         took = _stamps(rtt, got)
         found[RTT] = _trips(took, rtt, sizes[:few], starts[:few])
         found |= _exchanges(answers, contexts[0], own[:got], took, sizes[:few])
@@ -196,6 +215,7 @@ def _exchanges(events: list[Any], first: Context, own: list[int], took: int, siz
             column[:] = [0] * got
     if not any(given):
         return {}
+    demand_numbers(*stamps)
     starts = list(accumulate(sizes, initial=0))[:-1]
     sent, received, replied, returned = (_stamps(column, got) for column in stamps)
     span = received + planes.constant(_BIAS, got) - sent  # stamps are below 2^60: no lane is negative

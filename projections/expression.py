@@ -45,7 +45,8 @@ def expression(text: str) -> tuple[Condition, list[str]]:
             warnings.simplefilter("ignore")  # Python's advice on programs; this is none
             tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
-        raise Refused(f"no expression: {error.msg} at character {error.offset or 1}", hint=f"there are {_ALLOWED}") from None
+        place = f"at character {error.offset}" if error.offset else "at its end"
+        raise Refused(f"no expression: {error.msg} {place}", hint=f"there are {_ALLOWED}") from None
     except (ValueError, MemoryError, RecursionError):
         raise Refused("no expression: nested too deep, or not text", hint=f"there are {_ALLOWED}") from None
     nodes = 0

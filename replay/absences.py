@@ -13,10 +13,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ledger.entry import Entry
-from ledger.errors import Refused
 from ledger.events import SettingsChanged
 from projections.cluster import Cluster
 from replay.answers_conditions import Absence, Absences, Standing
+from replay.glances import no_machine
 from replay.history import History
 from replay.intervals import window
 from replay.spans import format_instant
@@ -35,8 +35,7 @@ def absences(
     start_ns, end_ns = window(history, since_ns, until_ns)
     last = history.at(history.end_ns())
     if machine not in last.machines:
-        known = ", ".join(sorted(last.machines)[:8]) or "none"
-        raise Refused(f"no machine '{machine[:63]}' in these ledgers", hint=f"there are {known}")
+        raise no_machine(machine, last.machines)
     found: list[tuple[Standing, Stop]] = []
     marks = turns(history, start_ns, end_ns)
     for number, stop in enumerate(Walk(history, start_ns).stops(marks, end_ns, every=False) if start_ns < end_ns else ()):

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from ledger.errors import Refused
@@ -51,7 +52,7 @@ class Asked:
         self.quiet = False
         self.printed = False
         self._drawn = False
-        self._read: list[Path] = []
+        self.reads: list[Path] = []
 
     # Where things are.
 
@@ -71,6 +72,10 @@ class Asked:
             return Path(named)
         state = os.environ.get("XDG_STATE_HOME")
         return (Path(state) if state else Path.home() / ".local" / "state") / "meshledger"
+
+    def spelled(self, command: str) -> str:
+        """How `command` is typed for the same node: with --dir where that was given."""
+        return f"meshledger {command}" + (f" --dir {quote(self.dir)}" if self.dir else "")
 
     @property
     def zone(self) -> str | None:
@@ -98,11 +103,12 @@ class Asked:
             raise Refused(f"{len(found)} ledgers named where one is meant", hint="`merge` makes one of several")
         return found[0]
 
-    def target(self) -> Path:
-        """The one ledger of -L that is to be written."""
+    def target(self, *, made: bool = True) -> Path:
+        """The one ledger of -L that is to be written. Not `made`: it must be there."""
         if len(self.ledgers) != 1:
             what = f"{len(self.ledgers)} ledgers named" if self.ledgers else "no ledger named"
-            raise Refused(f"{what} to write into", hint="name one with -L FILE; it is made if it is not there")
+            hint = "; it is made if it is not there" if made else ""
+            raise Refused(f"{what} to write into", hint=f"name one with -L FILE{hint}")
         return Path(self.ledgers[0])
 
     def file(self, what: str) -> Path:
@@ -119,8 +125,8 @@ class Asked:
         from replay.history import History
         from replay.union import files
 
-        self._read = files(self.paths(named))
-        with History.open(*self._read) as history:
+        self.reads = files(self.paths(named))
+        with History.open(*self.reads) as history:
             yield history
 
     def anchors(self, history: History, *, whole: bool = True) -> Anchors:
@@ -136,7 +142,7 @@ class Asked:
             return history.anchors(parse_moment(self.now, known).at_ns, tz)
         from ledger.opening import is_written
 
-        return history.anchors(time.time_ns(), tz) if any(map(is_written, self._read)) else known
+        return history.anchors(time.time_ns(), tz) if any(map(is_written, self.reads)) else known
 
     def moment(self, history: History, text: str) -> int:
         """The instant in ns that `text` names, told where the text does not say it itself. Raises Refused if it names none."""
@@ -199,6 +205,8 @@ class Asked:
 
     def told(self, failure: Failure) -> None:
         """Why there is no answer: on the standard error, and as an object where an object was asked for and none begun."""
+        if failure.error == "Damaged" and len(self.reads) > 1:
+            failure.hint = "`meshledger verify` of these ledgers names the file; restore it from a backup, or merge it anew"
         self.complain(failure.message, failure.hint)
         if (self.output or os.environ.get("MESHLEDGER_OUTPUT")) == "json" and not self.printed:
             from replay.output import write

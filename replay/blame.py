@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from ledger.errors import Refused
+from ledger.events import PingFailed
 from ledger.identity import Position
 from projections.cluster import Cluster
 from projections.views import UNSEEN, LinkView
@@ -21,6 +22,7 @@ from replay.answers import Blame, Blamed
 from replay.authors import Place, author, author_of_link
 from replay.cells import KEYS, Cell, last_ping, link_values, machine_values, parse_cell
 from replay.history import History
+from replay.select import Selection, select
 from replay.spans import format_instant
 from replay.union import spelled
 
@@ -50,11 +52,11 @@ def blame_of(history: History, cell: Cell | str, cluster: Cluster) -> Blame:
     if meant.kind == "machine":
         found = list(_machine(history, cluster, meant))
     elif meant.kind == "link":
-        found = list(_link(cluster, meant.a, meant.b))
+        found = list(_link(history, cluster, meant.a, meant.b))
     else:
         found = [("state", cluster.pair(meant.a, meant.b), None)]
         for a, b in ((meant.a, meant.b), (meant.b, meant.a)):
-            found += [(f"{a}:{b}.{field}", value, place) for field, value, place in _link(cluster, a, b)]
+            found += [(f"{a}:{b}.{field}", value, place) for field, value, place in _link(history, cluster, a, b)]
     observer = cluster.view.observer if cluster.view else None
     return Blame(cell=str(meant), at=format_instant(cluster.at_ns), as_seen_by=observer, fields=_opened(history, found))
 
@@ -96,7 +98,7 @@ def _known(cluster: Cluster, machine: str) -> None:
         raise Refused(f"no machine {machine} by {format_instant(cluster.at_ns)}", hint=f"there were {names}")
 
 
-def _link(cluster: Cluster, observer: str, peer: str) -> Iterator[Found]:
+def _link(history: History, cluster: Cluster, observer: str, peer: str) -> Iterator[Found]:
     view = _view(cluster, observer, peer)
     values = link_values(view, {})
     values.update(last_ping=last_ping(view), sent=view.sent, lost=view.lost)
@@ -107,7 +109,20 @@ def _link(cluster: Cluster, observer: str, peer: str) -> Iterator[Found]:
         if evidence is not None:
             values[field] = format_instant(evidence[0])
     for field in _LINK:
-        yield field, values.get(field), author_of_link(cluster, (observer, peer), view, field)
+        place = author_of_link(cluster, (observer, peer), view, field)
+        if field == "lost" and place is None and view.lost:
+            place = _last_lost(history, cluster, observer, peer)
+        yield field, values.get(field), place
+
+
+def _last_lost(history: History, cluster: Cluster, observer: str, peer: str) -> Place | None:
+    """The last ping that failed, where others were answered after it."""
+    failed = Selection(cell=Cell("link", observer, peer), kinds=(PingFailed.kind,), until_ns=cluster.at_ns + 1)
+    for entry in select(history, failed, reverse=True):
+        state = cluster.states.get(entry.feed)
+        if state is not None and entry.index <= state.entries:
+            return entry.feed, entry.index
+    return None
 
 
 def _opened(history: History, found: list[Found]) -> list[Blamed]:

@@ -15,7 +15,7 @@ from typing import Final
 import click
 
 from replay.asked import Asked, settle_streams
-from replay.exits import ending
+from replay.exits import Terminated, ending, heed, obey
 from replay.options import Group
 
 PROGRAM: Final = "meshledger"
@@ -31,7 +31,7 @@ _PLACES: Final = {
     "blame": ("replay.commands_changes", "Which entry set each field of a machine, a link or a pair."),
     "why": ("replay.commands_why", "Why A could not reach B: one cause, and its proof."),
     "stats": ("replay.commands_changes", "How long each pair was up, flaps, losses, round trips."),
-    "bisect": ("replay.commands_conditions", "When a condition broke, when it held again, how often, how long."),
+    "bisect": ("replay.commands_conditions", "When a condition broke, how often, and for how long."),
     "disagreements": ("replay.commands_views", "On which pairs and machines observers differed."),
     "log": ("replay.commands_entries", "Entries, chosen by machine, link, kind and time."),
     "show": ("replay.commands_entries", "The entries at these positions, in full."),
@@ -41,6 +41,7 @@ _PLACES: Final = {
     "merge": ("replay.commands_files", "Make one ledger of several, in any order."),
     "export": ("replay.commands_files", "Write entries as jsonl, csv, parquet or a ledger."),
     "backup": ("replay.commands_files", "Copy a ledger, also while it is being written."),
+    "note": ("replay.commands_notes", "Write a note, or mark a moment, in a feed of your own."),
     "verify": ("replay.commands_trust", "Check every byte, chain and signature."),
     "checkpoint": ("replay.commands_trust", "The signed heads of all feeds, to be kept elsewhere."),
     "prove": ("replay.commands_trust", "Proof for outsiders that an entry stands in a feed."),
@@ -59,7 +60,6 @@ _PLACES: Final = {
     "rekey": ("replay.commands_node", "Change a key of this machine."),
     "sethostname": ("replay.commands_node", "Change a machine's main host name."),
     "systemd-unit": ("replay.commands_setup", "The unit under which a node runs."),
-    "note": ("replay.commands_notes", "Write a note, or mark a moment, in a feed of your own."),
     "demo": ("replay.commands_program", "A real cluster raised on loopback, broken, and asked about."),
     "schema": ("replay.commands_program", "The JSON Schema of an answer."),
     "version": ("replay.commands_program", "Of this program, Python, SQLite and the ledger format."),
@@ -69,8 +69,8 @@ _PLACES: Final = {
 _HELP: Final = """\
 What did the mesh look like at 03:12:07, who believed what, and can it be proved?
 
-A cluster's machines write what they see into ledgers. This program answers from ledgers: it only reads, needs no
-daemon and no network, and works on copied files. Name ledgers with -L or after the command.
+A cluster's machines write what they see into ledgers. Questions only read them, need no daemon and no network, and
+are answered from copied files too. Name ledgers with -L or after the command.
 
 For example:
   meshledger demo
@@ -106,6 +106,7 @@ def _version(context: click.Context, _parameter: click.Parameter, value: bool) -
 cli: Final = Group(
     PROGRAM,
     places=_PLACES,
+    titles={"at": "Questions", "import": "Ledgers", "verify": "Proofs", "init": "A live mesh", "demo": "This program"},
     help=_HELP,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -119,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's) and return its exit code. Prints; raises nothing."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     settle_streams()
+    if arguments is None:
+        heed()
     if COMPLETION in os.environ:
         from click.shell_completion import shell_complete
 
@@ -132,4 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with cli.make_context(PROGRAM, given, obj=asked) as context:
             return int(cli.invoke(context) or 0)
 
-    return ending(run, asked.told, given)
+    try:
+        return ending(run, asked.told, given)
+    except Terminated as told:
+        return obey(told)

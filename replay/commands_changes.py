@@ -13,7 +13,6 @@ from replay.asked import Asked
 from replay.commands_moments import coverage, state
 from replay.exits import NO
 from replay.options import Command, belief_option, ledgers_argument
-from replay.spans import SECOND_NS
 
 
 @click.command("diff", cls=Command)
@@ -94,12 +93,12 @@ def stats_(
     """
     from replay.absences import absences
     from replay.cells import parse_cell
+    from replay.intervals import window
     from replay.stats import stats
 
     with asked.history(ledgers) as history:
         within = asked.range(history, since, until)
-        start_ns = history.start_ns() if within.since_ns is None else within.since_ns
-        end_ns = (history.end_ns() // SECOND_NS + 1) * SECOND_NS if within.until_ns is None else within.until_ns
+        start_ns, end_ns = window(history, within.since_ns, within.until_ns)
         if machine is not None:
             if of is not None:
                 raise Refused("-m and --of exclude each other", hint="--of a machine gives the times of its pairs")

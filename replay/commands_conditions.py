@@ -7,6 +7,7 @@ halving would jump over what broke and healed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
@@ -26,7 +27,7 @@ WITNESSES_MAX = 4
 @click.option("-e", "--expr", "text", metavar="TEXT", help="A condition in words of its own, instead of CONDITION.")
 @click.option("-S", "--since", metavar="TIME", help="From this moment on; else from the first entry.")
 @click.option("-U", "--until", metavar="TIME", help="Before this moment; else until the first full second after the last entry.")
-@click.option("--around", metavar="T[±SPAN]", help="The window around a moment, instead of --since and --until.")
+@click.option("--around", metavar="TIME[±SPAN]", help="The window around a moment, instead of --since and --until.")
 @click.option("--list", "listing", is_flag=True, help="Print the conditions there are, and the words of expressions.")
 @click.pass_obj
 def bisect_(
@@ -56,13 +57,15 @@ def bisect_(
       meshledger bisect --expr 'state("alpha", "bravo") != "asymmetric"' -L incident.ledger -o json
       meshledger bisect --list
     """
-    from replay.judged import bisect, chosen, listed
+    from replay.judged import bisect, chosen, conditions, listed
 
     if listing:
         asked.answer(listed())
         return 0
     if text is None and not words:
         raise Refused("no condition is asked for", hint="`meshledger bisect --list` prints them; --expr takes one in words")
+    if text is not None and words and not Path(words[0]).exists() and words[0] in conditions():
+        raise Refused(f"the condition {words[0]} and --expr at once", hint="leave out one of the two")
     name, ledgers = (words[0], words[1:]) if text is None else (None, words)
     with asked.history(ledgers) as history:
         condition = chosen(history, name, text)

@@ -6,20 +6,32 @@ puts a query to one ledger, opened to read, through sqlite-utils.
 
 from __future__ import annotations
 
-from typing import Any
+from difflib import get_close_matches
+from itertools import chain, islice
+from typing import Any, Final, get_args
 
 import click
 
 from ledger.errors import Refused
+from ledger.events import KINDS, Reason
 from ledger.identity import parse_position
 from replay.asked import Asked
 from replay.cells import parse_cell
+from replay.exits import interrupted
+from replay.glances import machines_of, no_machine
+from replay.history import History
 from replay.moments import Range
 from replay.options import Command, ledgers_argument
 from replay.receipts import Log, Show, Sql, Tail
 from replay.select import Selection, select
 from replay.spans import parse_span
 from replay.tailing import LAST, Tailing, rows
+from replay.text import shorten
+
+_REASONS: Final[tuple[str, ...]] = get_args(Reason)
+_VIEWS: Final = "the views event, link and member are there to be asked"
+_STEPS: Final = 1_000_000
+"""So many steps of a query take some hundredths of a second."""
 
 
 def _filters(function: Any) -> Any:
@@ -40,15 +52,34 @@ def _selection(chosen: dict[str, Any], within: Range = Range()) -> Selection:  #
     cell = parse_cell(chosen["link"]) if chosen["link"] is not None else None
     if cell is not None and cell.kind == "machine":
         raise Refused(f"'{cell}' is no link", hint="a link is alpha:bravo, observer first; a pair alpha=bravo; else use -m")
+    reason = chosen["reason"]
+    if reason is not None and reason not in _REASONS:
+        near = get_close_matches(reason, _REASONS, 3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(_REASONS)}"
+        raise Refused(f"there is no reason '{shorten(reason)}'", hint=hint)
     return Selection(
         machine=chosen["machine"],
         cell=cell,
         kinds=tuple(chosen["kinds"]),
         observer=chosen["observer"],
-        reason=chosen["reason"],
+        reason=reason,
         since_ns=within.since_ns,
         until_ns=within.until_ns,
     )
+
+
+def _none_fits(asked: Asked, history: History, selection: Selection) -> None:
+    """Say why not one entry was found, where it is a name that nothing here bears. Raises Refused for a machine."""
+    known = machines_of(history)
+    cell = selection.cell
+    for name in (selection.machine, *((cell.a, cell.b) if cell is not None else ())):
+        if name is not None and name not in known:
+            raise no_machine(name, known)
+    odd = next((kind for kind in selection.kinds if not any(each.startswith(kind) for each in KINDS)), None)
+    if odd is not None:
+        near = get_close_matches(odd, KINDS, 1)
+        asked.say(f"no kind begins with '{shorten(odd)}'" + (f": did you mean {' or '.join(near)}?" if near else ""))
+    asked.say("no entry fits")
 
 
 @click.command("log", cls=Command)
@@ -87,7 +118,10 @@ def log_(
     with asked.history(ledgers) as history:
         selection = _selection(chosen, asked.range(history, since, until, around))
         entries = select(history, selection, head=head, last=last, reverse=reverse)
-        asked.rows(Log(entries=[]), rows(history, entries))
+        first = list(islice(entries, 1))
+        if not first and 0 not in (head, last):
+            _none_fits(asked, history, selection)
+        asked.rows(Log(entries=[]), rows(history, chain(first, entries)))
         return asked.judged(history)
 
 
@@ -148,8 +182,8 @@ def tail_(
     span_ns = None if timeout is None else parse_span(timeout)
     tailing = Tailing(asked, ledgers, _selection(chosen), matches)
     follows = following or matches is not None or span_ns is not None
+    tailing.begin(after, last)
     try:
-        tailing.begin(after, last)
         asked.rows(Tail(entries=[]), tailing.entries(span_ns, follows=follows), live=follows)
     finally:
         asked.say(f"after {tailing.token}")
@@ -180,9 +214,12 @@ def sql_(asked: Asked, /, *, query: str, ledgers: tuple[str, ...]) -> int:
         # The views take JSON apart, which SQLite allows a file's own schema only if it is trusted; ours was checked.
         reading.connection.execute("pragma trusted_schema=on")
         reading.connection.set_authorizer(_only_reading)
+        reading.connection.set_progress_handler(_going_on, _STEPS)
         database = sqlite_utils.Database(reading.connection)
         try:
             found = database.execute(query)
+            if found.description is None:
+                raise Refused("the query asks for nothing", hint=_VIEWS)
             columns = _columns(found.description or ())
             rows = (dict(zip(columns, each, strict=True)) for each in found)
             asked.rows(Sql(columns=columns, rows=[]), rows)
@@ -190,9 +227,16 @@ def sql_(asked: Asked, /, *, query: str, ledgers: tuple[str, ...]) -> int:
             told = translate(error, str(reading.path))
             if isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error):
                 raise told from None
-            raise Refused(f"SQLite says: {error}", hint="the views event, link and member are there to be asked") from None
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+                raise interrupted() from None
+            raise Refused(f"SQLite says: {error}", hint=_VIEWS) from None
     finally:
         reading.close()
+    return 0
+
+
+def _going_on() -> int:
+    """Called while a query runs, so that an interrupt is heard before its end: SQLite stops where this raises it."""
     return 0
 
 

@@ -22,6 +22,8 @@ from replay.receipts import Import, Merge
 from replay.spans import parse_span
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from replay.export import Format
     from replay.matrices import Unit
 
@@ -30,6 +32,8 @@ _PLACES: Final = {
     "jsonl": ("replay.commands_files", "Entries, one a line, as export and log write them."),
     "ledger": ("replay.commands_files", "The feeds of other ledgers, as merge does."),
 }
+
+_SQLITE: Final = b"SQLite format 3\0"
 
 import_ = Group(
     "import",
@@ -117,8 +121,11 @@ def jsonl_(asked: Asked, /, *, source: str) -> int:
         with Ledger.create(target) as ledger:
             answer = import_jsonl(ledger, sys.stdin.buffer, "-", told)
     else:
-        with source_file(source).open("rb") as file, Ledger.create(target) as ledger:
-            answer = import_jsonl(ledger, file, source, told)
+        with source_file(source).open("rb") as file:
+            if file.peek(len(_SQLITE)).startswith(_SQLITE):
+                raise Refused(f"{source}: is a ledger, and no lines", hint="`meshledger import ledger` takes ledgers in")
+            with Ledger.create(target) as ledger:
+                answer = import_jsonl(ledger, file, source, told)
     return _ended(asked, answer, target)
 
 
@@ -145,6 +152,7 @@ def ledger_(asked: Asked, /, *, sources: tuple[str, ...]) -> int:
     from replay.merge import merge
 
     target = asked.target()
+    asked.reads = [Path(source) for source in sources]
     merged = merge(list(sources), target, progress=asked.progress("merge", "entries"))
     return _ended(asked, Import(feeds=merged.feeds, conflicts=merged.conflicts, refused=merged.refused), target)
 
@@ -165,7 +173,9 @@ def merge_(asked: Asked, /, *, ledgers: tuple[str, ...]) -> int:
     from replay.merge import merge
 
     target = asked.file("the merged ledger")
-    answer = merge([*asked.ledgers, *ledgers], target, progress=asked.progress("merge", "entries"))
+    sources = [*asked.ledgers, *ledgers]
+    asked.reads = [Path(source) for source in sources]
+    answer = merge(sources, target, progress=asked.progress("merge", "entries"))
     return _ended(asked, answer, target, printed=True)
 
 
@@ -188,15 +198,19 @@ def export_(asked: Asked, /, *, form: str, since: str | None, until: str | None,
     from replay.export import export
     from replay.union import Union
 
+    if asked.destination is None and asked.output in {"csv", "json"} and asked.output != form:
+        raise Refused(f"without -O the entries themselves are printed, as {form}", hint="--format says as what: jsonl or csv")
     with asked.history(ledgers) as history:
         selection = asked.range(history, since, until)
+    told: Callable[..., None] | None = asked.progress("export", "entries")
     with Union.open(asked.paths(ledgers)) as union:
         if asked.destination is None:
             asked.printed = True
-            answer = export(union, sys.stdout.buffer, cast("Format", form), selection)
+            told = None if sys.stdout.isatty() else told  # it would be drawn between the entries
+            answer = export(union, sys.stdout.buffer, cast("Format", form), selection, progress=told)
             asked.say(headlines.written(answer.feeds, form))
         else:
-            answer = export(union, asked.destination, cast("Format", form), selection)
+            answer = export(union, asked.destination, cast("Format", form), selection, progress=told)
             asked.answer(answer, printed=True)
         return asked.forked(union.contradicted)
 
@@ -206,6 +220,8 @@ def export_(asked: Asked, /, *, form: str, since: str | None, until: str | None,
 @click.pass_obj
 def backup_(asked: Asked, /, *, ledgers: tuple[str, ...]) -> int:
     """Copy one ledger to the new file of -O, whole and consistent, also while a node is writing it.
+
+    Every byte of the copy is checked: of a damaged ledger there is none.
 
     For example:
       meshledger backup node.ledger -O monday.ledger

@@ -73,7 +73,7 @@ def coverage(asked: Asked, history: History, cluster: Cluster) -> int:
     last = format_instant(min(end_ns, cluster.at_ns))
     return asked.uncovered(
         f"no feed covers {format_instant(cluster.at_ns)}: what is shown is what was last known",
-        f"the feeds were last heard by {last}; ask for an earlier moment, or name more ledgers",
+        f"the feeds were last heard by {last}; ask for a moment before that, or name more ledgers",
     )
 
 

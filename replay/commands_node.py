@@ -31,9 +31,14 @@ class Told(LedgerError):
 
 def put(asked: Asked, request: dict[str, Any]) -> dict[str, Any]:
     """The node's answer to a request. Raises Told for a refusal, Unreachable if no node is running."""
-    from ledger.node.control import SOCKET, ask
+    from ledger.node.control import SOCKET, Unreachable, ask
 
-    reply = ask(asked.folder / SOCKET, request)
+    try:
+        reply = ask(asked.folder / SOCKET, request)
+    except Unreachable as error:
+        if error.hint is not None:
+            error.hint = error.hint.replace("`meshledger run`", f"`{asked.spelled('run')}`")
+        raise
     if not reply.get("ok"):
         code = reply.get("exit")
         raise Told(str(reply.get("error")), reply.get("hint"), code if isinstance(code, int) and 0 < code < 6 else 1)

@@ -36,7 +36,7 @@ def note_(asked: Asked, /, *, text: str, mark: str | None, time: str, by: str | 
     """
     from replay.noting import note, taken
 
-    path = asked.target()
+    path = asked.target(made=False)
     user = _user()
     with asked.history() as history:
         at_ns = asked.moment(history, time)

@@ -67,13 +67,14 @@ def schema_(asked: Asked, /, *, name: str | None, row: bool) -> int:
 
     from replay.schemas import ANSWERS, row_schema, schema
 
-    if asked.form == "csv":
+    if asked.output == "csv":
         raise Refused("a schema is no table", hint="leave -o csv out")
+    encoded_only = asked.form in {"json", "jsonl"}
     if name is None:
-        text = "\n".join(ANSWERS) if asked.form == "table" else json.encode(list(ANSWERS)).decode()
+        text = "\n".join(ANSWERS) if not encoded_only else json.encode(list(ANSWERS)).decode()
     else:
         encoded = json.encode(row_schema(name) if row else schema(name))
-        text = (json.format(encoded, indent=2) if asked.form == "table" else encoded).decode()
+        text = (encoded if encoded_only else json.format(encoded, indent=2)).decode()
     with asked.stream() as out:
         out.write(f"{text}\n")
     return 0

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ledger.errors import Damaged, Refused
+from ledger.errors import Damaged, Locked, Refused
 from replay.asked import Asked
 from replay.options import Command
 
@@ -46,6 +46,7 @@ def run_(asked: Asked, /, *, unchecked: bool) -> int:
     from ledger.node.config import NodeDir
     from ledger.node.daemon import Daemon
     from ledger.node.notify import Notify
+    from ledger.opening import is_written
     from replay.living import view
 
     def log(line: Mapping[str, Any]) -> None:
@@ -55,6 +56,8 @@ def run_(asked: Asked, /, *, unchecked: bool) -> int:
 
     folder = NodeDir(asked.folder)
     folder.config()
+    if is_written(folder.ledger):
+        raise Locked(f"a node is running at {folder.path} already", hint=f"`{asked.spelled('status')}` shows how it is")
     if not unchecked:
         _check(folder)
     daemon = Daemon(folder, view, software=version("meshledger"), log=log, notify=Notify())

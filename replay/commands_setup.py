@@ -20,6 +20,7 @@ from ledger.errors import Refused
 from replay.asked import Asked
 from replay.commands_node import span_ms
 from replay.options import Command
+from replay.text import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from replay.answers_node import Node
 
 _SSHD_KEY: Final = "/etc/ssh/ssh_host_ed25519_key.pub"
+_NAME_MAX: Final = 255
 _PORTS: Final = {"ssh": 22, "ccs": 2222}
 
 
@@ -74,6 +76,8 @@ def init_(
     from ledger.node.config import NodeDir
     from ledger.node.founding import found
 
+    if not 0 < len(name) <= _NAME_MAX or not name.isprintable():
+        raise Refused(f"'{shorten(name)}' cannot name a cluster", hint=f"1 to {_NAME_MAX} printable characters, such as lab")
     every_ms = span_ms(interval, "an interval")
     wait_ms = span_ms(timeout, "a time-out") if timeout else max(1, every_ms // 4)
     if wait_ms > every_ms:
@@ -89,7 +93,7 @@ def init_(
         settings=SettingsChanged(1, every_ms, wait_ms, lost_after), salt=secrets.token_hex(8), at_ns=time.time_ns(),
     )  # fmt: skip
     asked.answer(made(folder))
-    asked.say("next: `meshledger run` here, then `meshledger invite` for each machine that is to join")
+    asked.say(f"next: `{asked.spelled('run')}` here, then `{asked.spelled('invite')}` for each machine that is to join")
     return 0
 
 
@@ -119,7 +123,8 @@ def _public(path: Path) -> str:
     try:
         words = path.read_text(encoding="utf-8").split()
     except (OSError, UnicodeError) as error:
-        raise Refused(f"{path}: {error}", hint="name sshd's public host key: --sshd-host-key FILE") from None
+        missing = "there is no such file" if isinstance(error, FileNotFoundError) else "no key can be read from it"
+        raise Refused(f"{path}: {missing}", hint="name sshd's public host key: --sshd-host-key FILE") from None
     if len(words) < 2 or words[0] != "ssh-ed25519":
         raise Refused(f"{path} holds no Ed25519 public key", hint="such as /etc/ssh/ssh_host_ed25519_key.pub")
     return " ".join(words[:2])
@@ -174,7 +179,7 @@ def join_(
         folder.make_keys(host=parsed.transport == "ccs")
     asyncio.run(join(parsed, folder, config, hostname=main_name, port=config.port, clock=time.time_ns))
     asked.answer(made(folder))
-    asked.say("next: `meshledger run` here")
+    asked.say(f"next: `{asked.spelled('run')}` here")
     return 0
 
 

@@ -71,7 +71,7 @@ def verify_(
             key_bytes(each)
         else:
             VerifierKey.parse(each)
-    kept = None if checkpoint is None else _text(checkpoint)
+    kept = None if checkpoint is None else _bundle(checkpoint)
     if only and bytes_only:
         raise Refused("--only and --no-invariants at once", hint="ask for one of them")
     chosen = [] if bytes_only else verdicts.monitors(only)
@@ -118,11 +118,18 @@ def _findings(paths: Sequence[Path]) -> list[Finding]:
         ]  # fmt: skip
 
 
-def _text(name: str) -> str:
+def _bundle(name: str) -> str:
+    """The text of a file of checkpoints. Raises Refused, naming the file, for one that is none."""
+    from replay.proving import read_bundle
+
     try:
-        return source_file(name).read_text("utf-8")
+        text = source_file(name).read_text("utf-8")
+        read_bundle(text)
     except UnicodeDecodeError:
         raise Refused(f"{name}: is no UTF-8 text", hint="name a file that `checkpoint` wrote") from None
+    except Refused as error:
+        raise Refused(error.message if error.message.startswith(name) else f"{name}: {error.message}", hint=error.hint) from None
+    return text
 
 
 @click.command("checkpoint", cls=Command)

@@ -15,7 +15,7 @@ from replay.asked import Asked
 from replay.cells import Cell, parse_cell
 from replay.exits import NO
 from replay.options import Command, ledgers_argument
-from replay.spans import SECOND_NS, parse_span
+from replay.spans import parse_span
 
 
 @click.command("disagreements", cls=Command)
@@ -51,12 +51,12 @@ def disagreements_(
       meshledger disagreements -S 03:00 -U 04:00 --least 10s -L incident.ledger -o json
     """
     from replay.disagreements import disagreements
+    from replay.intervals import window
 
     with asked.history(ledgers) as history:
         of = _meant(machine, link)
         within = asked.range(history, since, until, around)
-        start_ns = history.start_ns() if within.since_ns is None else within.since_ns
-        end_ns = (history.end_ns() // SECOND_NS + 1) * SECOND_NS if within.until_ns is None else within.until_ns
+        start_ns, end_ns = window(history, within.since_ns, within.until_ns)
         least_ns = parse_span(least) if least is not None else 1
         told = asked.progress("disagreements", "passes over feeds")
         found = disagreements(history, start_ns, end_ns, of, least_ns=max(least_ns, 1), progress=told)

@@ -6,15 +6,18 @@
 
 A `LedgerError` brings its line, its hint and its code. What Click refuses is wrong use. What the system refuses (no space,
 no permission) could not be reached. Anything else is our own fault: then a note with the traceback is written for whoever
-mends it, and the line says where. Text that came from outside is shown harmlessly (`text`). Effects: standard streams, that note.
+mends it, and the line says where. Text that came from outside is shown harmlessly (`text`). Who is told to end (SIGTERM, SIGHUP)
+takes away what is half made, and ends by that signal. Effects: standard streams, that note, signals.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import ClassVar, Final
 
 import click
 
@@ -22,6 +25,44 @@ from ledger.errors import LedgerError, Refused
 from replay.text import visible
 
 FINE, NO, MISUSED, NOT_COVERED, CONTRADICTED, UNREACHED, OUR_FAULT, INTERRUPTED, CLOSED = 0, 1, 2, 3, 4, 5, 70, 130, 141
+
+
+_ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Terminated(KeyboardInterrupt):
+    """The signal `number` told this process to end: unwound like an interrupt."""
+
+    heard: ClassVar[int | None] = None
+    """The signal that came, also where something caught what it raised."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def heed() -> None:
+    """From here on a signal to end raises Terminated, unless somebody has other plans for it (nohup does)."""
+
+    def hear(number: int, _frame: object) -> None:
+        Terminated.heard = number
+        raise Terminated(number)
+
+    for number in _ENDING:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, hear)
+
+
+def obey(told: Terminated) -> int:
+    """End by the signal that told so, as whoever sent it expects."""
+    signal.signal(told.number, signal.SIG_DFL)
+    os.kill(os.getpid(), told.number)
+    return 128 + told.number
+
+
+def interrupted() -> KeyboardInterrupt:
+    """What to raise where an interrupt, or a signal to end, was caught on its way."""
+    return KeyboardInterrupt() if Terminated.heard is None else Terminated(Terminated.heard)
 
 
 class Failure(Exception):
@@ -36,7 +77,10 @@ class Failure(Exception):
 
 
 def ending(run: Callable[[], int], told: Callable[[Failure], None], arguments: Sequence[str]) -> int:
-    """Run a command and return its exit code. `told` is given each failure that has a line, and prints it."""
+    """Run a command and return its exit code. `told` is given each failure that has a line, and prints it.
+
+    Raises Terminated, and nothing else.
+    """
     try:
         try:
             code = run()
@@ -44,6 +88,8 @@ def ending(run: Callable[[], int], told: Callable[[Failure], None], arguments: S
         except click.exceptions.Exit as ended:
             sys.stdout.flush()
             code = ended.exit_code
+        except Terminated:
+            raise
         except (KeyboardInterrupt, click.Abort):
             code = INTERRUPTED
         except BrokenPipeError:
@@ -59,6 +105,8 @@ def ending(run: Callable[[], int], told: Callable[[Failure], None], arguments: S
     except OSError:
         _let_go()  # the standard streams themselves refuse: there is nowhere left to say so
         code = UNREACHED
+    except Terminated:
+        raise
     except KeyboardInterrupt:
         code = INTERRUPTED
     return code
@@ -95,8 +143,8 @@ def _place(error: BaseException) -> str:
 
 
 def _sentence(text: str) -> str:
-    """Click's messages begin with a capital and end in a full stop; ours do neither."""
-    text = " ".join(text.split())
+    """Click's messages begin with a capital, end in a full stop, and speak of integer ranges; ours do nothing of it."""
+    text = " ".join(text.split()).replace("is not a valid integer range", "is no whole number")
     return (text[:1].lower() + text[1:]).removesuffix(".")
 
 

@@ -116,7 +116,9 @@ def parse_token(text: str, feeds: Iterable[Feed]) -> dict[str, int]:
         if position is None or not meant:
             what = "is no position" if position is None else "names no feed here"
             raise Refused(f"'{shorten(part)}' {what}", hint="a token is a list of positions, such as alpha#12,bravo#7")
-        if len(meant) > 1 or meant[0].id in found:
+        if meant[0].id in found:
+            raise Refused(f"'{shorten(text)}' names {meant[0].name} twice", hint="one position a feed")
+        if len(meant) > 1:
             names = spelled(known)
             either = " or ".join(f"{names[feed]}#{position.index}" for feed in meant)
             raise Refused(f"'{shorten(part)}': which feed is meant is not said once", hint=f"say {either}")

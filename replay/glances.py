@@ -8,11 +8,15 @@ Reads a history, writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 
 from ledger.entry import Entry
+from ledger.errors import Refused
+from ledger.events import MachineJoined
 from ledger.identity import Feed
 from replay.history import History
+from replay.text import shorten
 
 Place = tuple[Feed, int]
 
@@ -52,3 +56,19 @@ def controls_near(history: History, feed: Feed, index: int, since_ns: int, until
             record = reader.record(record.n + 1)
         last = record.last if record.high_ns > until_ns else head.last
     return [entry for entry in reader.controls(first, last) if since_ns < entry.at_ns <= until_ns]
+
+
+def machines_of(history: History) -> set[str]:
+    """All machines that have a feed, or of which it is recorded that they joined."""
+    found = {feed.machine for feed in history.feeds}
+    for feed in history.feeds:
+        joined = (entry.event for entry in history.reader(feed).rare((MachineJoined.kind,)))
+        found |= {event.machine for event in joined if isinstance(event, MachineJoined)}
+    return found
+
+
+def no_machine(name: str, known: Collection[str]) -> Refused:
+    """What is said of a machine that there is not: those near it, or some of those that there are."""
+    near = get_close_matches(name, known, 3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(known)[:8]) or 'none'}"
+    return Refused(f"no machine '{shorten(name)}' in these ledgers", hint=hint)

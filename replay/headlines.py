@@ -26,7 +26,8 @@ def head(cluster: Cluster) -> list[str]:
     """The lines above every state."""
     name = f"cluster {cluster.name}; " if cluster.name else ""
     members = counted(len(cluster.members), "member")
-    covered = f"{len(cluster.covered)} of {counted(len(cluster.members), 'feed')} cover it"
+    feeds = len(cluster.members)
+    covered = f"{len(cluster.covered)} of {counted(feeds, 'feed')} cover{'s' * (feeds == 1)} it"
     seen = f"as seen by {cluster.view.observer}; " if cluster.view else ""
     if cluster.dissolved:
         return [f"as of {format_instant(cluster.at_ns)}; {seen}{name}dissolved: no member is left"]

@@ -19,11 +19,11 @@ from difflib import get_close_matches
 import msgspec
 
 from ledger.entry import Entry
-from ledger.errors import Refused
+from ledger.errors import NotCovered, Refused
 from projections.cluster import Cluster
 from projections.conditions import CONDITIONS, Condition, Judge, Judgement
 from replay.history import History
-from replay.spans import SECOND_NS
+from replay.spans import SECOND_NS, format_instant
 from replay.text import shorten
 from replay.turns import Progress, turns
 from replay.walk import Stop, Walk
@@ -81,10 +81,19 @@ def first_violation(
 
 
 def window(history: History, since_ns: int | None, until_ns: int | None) -> tuple[int, int]:
-    """The window that is meant. Raises Refused if it ends before it begins."""
+    """The window that is meant: where an end is not given, from the first entry, until the first full second after the last.
+
+    Raises Refused if it ends before it begins, NotCovered if it lies wholly before the log or wholly after it.
+    """
     start_ns = history.start_ns() if since_ns is None else since_ns
     end_ns = (history.end_ns() // SECOND_NS + 1) * SECOND_NS if until_ns is None else until_ns
     if start_ns > end_ns:
+        if until_ns is None:
+            last = format_instant(history.end_ns())
+            raise NotCovered(f"the window begins after the last entry, which is of {last}", hint="give an earlier --since")
+        if since_ns is None:
+            first = format_instant(start_ns)
+            raise NotCovered(f"the window ends before the first entry, which is of {first}", hint="give a later --until")
         raise Refused("the window ends before it begins", hint="give the earlier end first")
     return start_ns, end_ns
 

@@ -6,16 +6,15 @@ either. What a guest's package does wrong is said as such. Reads a history, writ
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from importlib.metadata import entry_points
 
 from ledger.errors import Refused
-from ledger.events import MachineJoined
 from projections.conditions import CONDITIONS, GROUP, Condition
 from projections.expression import expression
 from projections.vocabulary import WORDS
 from replay.answers_conditions import Against, Bisect, Conditions, Listed, Verdict
 from replay.answers_conditions import Stretch as Told
+from replay.glances import machines_of, no_machine
 from replay.history import History
 from replay.intervals import Stretch, intervals, unknown, window
 from replay.spans import format_instant
@@ -64,15 +63,10 @@ def chosen(history: History, name: str | None, text: str | None) -> Condition:
             raise unknown(str(name), list(known))
         return known[name]
     condition, machines = expression(text)
-    there = {feed.machine for feed in history.feeds}
-    for feed in history.feeds if set(machines) - there else ():
-        events = [entry.event for entry in history.reader(feed).rare(("machine.joined",))]
-        there |= {event.machine for event in events if isinstance(event, MachineJoined)}
+    there = machines_of(history) if machines else set()
     for machine in machines:
         if machine not in there:
-            near = get_close_matches(machine, there, 3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(there)[:8]) or 'none'}"
-            raise Refused(f"no machine '{machine[:63]}' in these ledgers", hint=hint)
+            raise no_machine(machine, there)
     return condition
 
 

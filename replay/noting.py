@@ -10,8 +10,10 @@ Effects: writes the ledger that it is given. No clock: the instant is an argumen
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -24,7 +26,10 @@ from ledger.store import Ledger
 from replay.history import History
 from replay.receipts import Note
 from replay.spans import format_instant
+from replay.text import shorten
 from replay.union import spelled
+
+_MARK: Final = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 
 
 def note(path: Path, text: str, *, machine: str, at_ns: int, by: str | None = None, mark: str | None = None) -> Note:
@@ -34,6 +39,11 @@ def note(path: Path, text: str, *, machine: str, at_ns: int, by: str | None = No
     EventRefused for a text or mark that is none; and what `Ledger.open` raises, such as Locked while a node is writing.
     """
     machine = machine_name(machine)
+    if not text.strip() and mark is None:
+        raise Refused("a note without a text", hint="say what is to be remembered, or name the moment: --mark NAME")
+    if mark is not None and not _MARK.fullmatch(mark):
+        hint = "1 to 63 letters, digits, '-', '_' or '.', such as first-call"
+        raise Refused(f"'{shorten(mark)}' cannot name a moment", hint=hint)
     event = NoteAdded(text, by, mark)
     codec.check(Observed(at_ns, event), "the note")
     with History.open(path, snapshots=False) as history:

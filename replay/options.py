@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 import click
 from click.core import ParameterSource
 
+from ledger.errors import Refused
 from replay.asked import Asked
 from replay.text import shorten
 
@@ -34,6 +35,8 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
     name = str(parameter.name)
     if context.resilient_parsing or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
         return
+    if name == "destination" and value == "-":
+        raise Refused("'-' is no file", hint="without -O the answer goes to the standard output; a file of that name is ./-")
     asked = context.find_root().ensure_object(Asked)
     if name == "named":
         asked.ledgers.extend(value)
@@ -74,8 +77,16 @@ class _Shaped(click.Command):
         return [*super().get_params(ctx), *_shared()]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As Click does it, with moments before now spelled so that they are taken for no option."""
-        return super().parse_args(ctx, [f"now{each}" if _BACKWARDS.fullmatch(each) else each for each in args])
+        """As Click does it, with moments before now that are arguments spelled so that they are taken for no option."""
+        if isinstance(self, click.Group):
+            return super().parse_args(ctx, args)  # what follows a command's name is that command's
+        options = [each for each in self.get_params(ctx) if isinstance(each, click.Option) and not each.is_flag]
+        valued = {name for option in options for name in option.opts}
+        spelled = [
+            f"now{each}" if _BACKWARDS.fullmatch(each) and before not in valued else each
+            for before, each in zip(["", *args], args, strict=False)
+        ]
+        return super().parse_args(ctx, spelled)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Its own options first; those that all share in a section of their own."""
@@ -96,11 +107,16 @@ class Command(_Shaped):
 
 
 class Group(_Shaped, click.Group):
-    """A group whose commands are loaded when they are called. `places`: by name, the room and the one line of help."""
+    """A group whose commands are loaded when they are called. `places`: by name, the room and the one line of help; `titles`:
+    what stands in the help above the command of that name, and those after it.
+    """
 
-    def __init__(self, *given: Any, places: Mapping[str, tuple[str, str]], **more: Any) -> None:
+    def __init__(
+        self, *given: Any, places: Mapping[str, tuple[str, str]], titles: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
         super().__init__(*given, **more)
         self.places = places
+        self.titles = titles or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  Click's word
         """The names, in the order in which they are taught."""
@@ -122,6 +138,12 @@ class Group(_Shaped, click.Group):
             raise Unknown(f"there is no command '{shorten(name)}'", hint, ctx)
         return super().resolve_command(ctx, args)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As Click does it; a group of commands, named alone, is refused with their names."""
+        if not args and ctx.parent is not None and not ctx.resilient_parsing:
+            raise Unknown(f"`{ctx.command_path}` is followed by one of {', '.join(self.places)}", None, ctx)
+        return super().parse_args(ctx, args)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands first: they are what is looked for."""
         self.format_commands(ctx, formatter)
@@ -129,14 +151,20 @@ class Group(_Shaped, click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  Click's word
         """The list of commands, without loading any."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_room, line) in self.places.items()])
+        sections: dict[str, list[tuple[str, str]]] = {}
+        title = "Commands"
+        for name, (_room, line) in self.places.items():
+            title = self.titles.get(name, title)
+            sections.setdefault(title, []).append((name, line))
+        for title, lines in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(lines)
 
 
 class Unknown(click.UsageError):
-    """A command that there is not, with a hint of its own."""
+    """A command that there is not, or none, with a hint of its own if there is a better one than the help."""
 
-    def __init__(self, message: str, hint: str, ctx: click.Context) -> None:
+    def __init__(self, message: str, hint: str | None, ctx: click.Context) -> None:
         super().__init__(message, ctx)
         self.hint = hint
 

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, TextIO
 import msgspec
 from msgspec import UNSET, Struct
 
+from replay.answers_node import Node
 from replay.listings import LISTED, sections
 from replay.receipts import LogRow, Sql
 from replay.spans import format_span
@@ -33,7 +34,10 @@ BATCH: Final = 1000
 Row = Struct | Mapping[str, Any]
 
 _ENCODER: Final = msgspec.json.Encoder()
-_TABLED: Final[dict[type[Struct], tuple[str, ...]]] = {LogRow: ("pos", "at", "kind", "event")}
+_TABLED: Final[dict[type[Struct], tuple[str, ...]]] = {
+    LogRow: ("pos", "at", "kind", "event"),
+    Node: ("machine", "hostname", "port", "cluster", "transport", "dir"),
+}
 """Rows of which people are shown less: the rest would drown what they look for."""
 _HIDDEN: Final = frozenset({"schema", "text", "hashes"})
 

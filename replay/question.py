@@ -21,7 +21,7 @@ from projections.views import Pair
 from replay.authors import Place
 from replay.cases import TELLING, Case, Finding, prune, settle_ns
 from replay.causes import judge
-from replay.glances import controls_near, entry_at
+from replay.glances import controls_near, entry_at, no_machine
 from replay.heals import linked_again_ns
 from replay.history import History
 from replay.spans import format_instant
@@ -60,13 +60,11 @@ class Question:
     def _known(self) -> None:
         if self.a == self.b:
             raise Refused(f"{self.a} is asked about itself", hint="name two machines")
-        now = None
         for name in (self.a, self.b):
-            if name in self.then.membership.machines:
-                continue
-            now = now or self.history.at(self.history.end_ns())
-            if name not in now.membership.machines:
-                raise Refused(f"no machine {name} in these ledgers", hint=f"there are {', '.join(now.members[:8]) or 'none'}")
+            if name not in self.then.membership.machines:
+                known = self.history.at(self.history.end_ns()).membership.machines
+                if name not in known:
+                    raise no_machine(name, known)
 
     # The moment of judgement.
 

@@ -10,6 +10,7 @@ Reads a history, writes nothing.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -123,7 +124,7 @@ def select(
     count = head if last is None else last
     if count is None:
         return stream
-    some = islice(stream, max(0, count))
+    some = islice(stream, min(max(0, count), sys.maxsize))
     return some if backward == reverse else iter(list(some)[::-1])
 
 

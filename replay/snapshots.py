@@ -83,7 +83,7 @@ class Snapshots:
             return
         with suppress(sqlite3.Error, OSError):
             connection = sqlite3.connect(
-                f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+                f"file:{quote(os.fsencode(path.resolve()))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
             )
             try:
                 connection.execute("pragma trusted_schema=off")

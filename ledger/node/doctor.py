@@ -189,7 +189,8 @@ def examine_limits(limits: Limits, machines: int, files_max: int) -> list[Check]
     """
     others = max(1, machines - 1)
     room = limits.connections - limits.unauthenticated - limits.strangers
-    said = f"{room} of {limits.connections} connections are the members'; {others} others need {2 * others}"
+    need = "1 other needs" if others == 1 else f"{others} others need"
+    said = f"{room} of {limits.connections} connections are the members'; {need} {2 * others}"
     bad = room < others
     checks = [
         Check(

@@ -41,7 +41,8 @@ class NotLetIn(LedgerError):
     exit_code = 1
 
     def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"not let in: {reason}" + (f" ({detail})" if detail else ""), hint=_HINTS.get(reason))
+        told = detail if reason == "unknown" and detail else f"{reason} ({detail})" if detail else reason
+        super().__init__(f"not let in: {told}", hint=_HINTS.get(reason))
         self.reason = reason
 
 
@@ -117,7 +118,8 @@ async def _dial(code: Code, folder: NodeDir, config: Config, inbox: _Inbox) -> L
         ).forward(code.host)
         if not found.answers:
             raise NotReached(
-                f"{code.host}: {found.outcome}", hint="DNS is required to join: check --dns, or the system's servers"
+                f"{code.host}: {found.outcome}",
+                hint="DNS is required to join, and /etc/hosts is not asked: check --dns, or the system's servers",
             )
         addresses = list(found.answers)
     failed: DialFailed | None = None

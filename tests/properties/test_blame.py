@@ -12,7 +12,7 @@ from ledger.errors import Refused
 from ledger.testing import History, histories
 from replay.blame import blame
 
-TOUCHED = {"state", "since", "last_good", "last_ping", "rtt_us", "hostname", "member", "version", "disconnected", "port"}
+TOUCHED = {"state", "since", "lost", "last_good", "last_ping", "rtt_us", "hostname", "member", "version", "disconnected", "port"}
 
 
 @given(histories(size_max=20), st.data())

@@ -55,6 +55,21 @@ def test_a_link_names_the_entry_behind_each_field(tmp_path: Path) -> None:
     assert {each.at for each in answer.fields if each.field == "state"} == {"2026-01-01T00:02:01Z"}
 
 
+def test_the_last_loss_is_named_also_behind_answers(tmp_path: Path) -> None:
+    """How many pings were lost is the last failed one's doing, however many were answered after it; none lost, none named."""
+    rows = own(
+        "alpha",
+        (0, ev.LinkEstablished("bravo", "1")),
+        (60, ev.PingFailed("bravo", 1, "timeout", "1")),
+        (120, ev.PingFailed("bravo", 2, "timeout", "1")),
+        (180, ev.PingAnswered("bravo", 3, 900, "1")),
+    )
+    with History.open(recorded(tmp_path / "one.ledger", observed(rows + own("bravo")))) as opened:
+        assert asked(opened, "alpha:bravo", "end")["lost"] == (2, "alpha#5", "ping.failed")
+        assert asked(opened, "alpha:bravo", ns(60))["lost"] == (1, "alpha#4", "ping.failed")
+        assert asked(opened, "alpha:bravo", ns(1))["lost"] == (0, None, None)
+
+
 def test_an_up_link_takes_its_id_from_its_last_establishment(tmp_path: Path) -> None:
     """It is up since the first one, over the link of the second; an answer after a loss brings its own."""
     rows = own(

@@ -185,6 +185,8 @@ def test_environment(place: Path) -> None:
     said = call("members", "-o", "json", "--dir", "node", folder=place, MESHLEDGER_DIR="nowhere", MESHLEDGER_OUTPUT="csv")
     assert json.loads(said.out)["cluster"]["name"] == "demo"
     assert call("members", "--dir", "node", folder=place, MESHLEDGER_OUTPUT="xml").code == 2
+    for words in (["schema"], ["schema", "at"], ["export", "told"]):
+        assert call(*words, folder=place, MESHLEDGER_OUTPUT="csv") == call(*words, folder=place)
     (place / "state" / "meshledger").mkdir(parents=True)
     (place / "state" / "meshledger" / "node.ledger").write_bytes((place / "told" / "alpha.ledger").read_bytes())
     assert call("members", folder=place, XDG_STATE_HOME=str(place / "state")).code == 0
@@ -255,6 +257,8 @@ def test_help_of_the_whole() -> None:
     """The first page names every command and every exit code."""
     text = call("--help").out
     assert all(f"\n  {name} " in text for name in cli.list_commands(None))
+    titles = ["Questions:", "Ledgers:", "Proofs:", "A live mesh:", "This program:", "Options:"]
+    assert [line for line in text.splitlines() if line in titles] == titles
     assert all(f" {code} " in text for code in (0, 1, 2, 3, 4, 5, 70, 130, 141))
     assert call().out == text
     assert call().code == 2
@@ -317,6 +321,39 @@ def test_interrupt(place: Path) -> None:
         assert running.wait() == 130
         running.stdout.close()
         assert (place / "err").read_text() == "after alpha#75\n"
+
+
+def test_an_endless_query_is_interrupted(place: Path) -> None:
+    """A query in SQL that looks for ever for one more row is ended by an interrupt, with 130 and not a word."""
+    endless = "with recursive n(x) as (select 1 union all select x + 1 from n) select x from n where x <= 5000"
+    words = [*PROGRAM, "sql", endless, "told/alpha.ledger", "-o", "jsonl"]
+    running = subprocess.Popen(words, cwd=place, env=process(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert running.stdout is not None
+    try:
+        assert running.stdout.readline() == b'{"x":1}\n'
+        running.send_signal(signal.SIGINT)
+        assert running.communicate(timeout=60)[1] == b""
+    finally:
+        running.kill()
+    assert running.returncode == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_is_told_to_end_leaves_nothing_half(number: signal.Signals, place: Path, tmp_path: Path) -> None:
+    """A signal to end takes away the file that was being written, and is what the process ends by."""
+    endless = "with recursive n(x) as (select 1 union all select x + 1 from n) select x from n"
+    words = [*PROGRAM, "sql", endless, "told/alpha.ledger", "-O", str(tmp_path / "numbers")]
+    running = subprocess.Popen(words, cwd=place, env=process(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        while not list(tmp_path.iterdir()):
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.send_signal(number)
+        assert running.communicate(timeout=60) == (b"", b"")
+    finally:
+        running.kill()
+    assert running.returncode == -number
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_schema_names() -> None:

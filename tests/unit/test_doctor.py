@@ -120,6 +120,12 @@ def test_a_reverse_name_that_is_another_one():
 # Limits.
 
 
+@pytest.mark.parametrize(("machines", "said"), [(1, "1 other needs 2"), (2, "1 other needs 2"), (3, "2 others need 4")])
+def test_limits_are_told_in_english(machines, said):
+    """One other needs what several need."""
+    assert examine_limits(Limits(), machines, files_max=400)[0].said.endswith(said)
+
+
 def test_a_listeners_own_limits():
     """Room for each other member twice is fine, once is a warning, less is bad; open files are counted."""
     of = {

@@ -106,6 +106,26 @@ def test_4_of_damage(here: Path) -> None:
     assert "alpha" in clear(call("verify", path), 4)[0]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["log", "alpha.ledger", "copy.ledger"],
+        ["export", "alpha.ledger", "copy.ledger"],
+        ["merge", "copy.ledger", "alpha.ledger", "-O", "new.ledger"],
+        ["import", "ledger", "copy.ledger", "alpha.ledger", "-L", "new.ledger"],
+    ],
+)
+def test_4_of_damage_in_one_of_several(words: list[str], here: Path) -> None:
+    """Where one of several ledgers is damaged, it is said how to learn which; `verify` names it."""
+    path = here / "alpha.ledger"
+    shutil.copy(path, here / "copy.ledger")
+    path.write_bytes(path.read_bytes().replace(b"no such name", b"no such none"))
+    done = call(*words, "-q", folder=here)
+    clear(done, 4)
+    assert "`meshledger verify` of these ledgers names the file" in done.err
+    assert "alpha.ledger: alpha#39" in clear(call("verify", "copy.ledger", "alpha.ledger", "-q", folder=here), 4)[0]
+
+
 def test_5(here: Path) -> None:
     """A ledger that another writes is not written; a place that refuses is told."""
     with Ledger.open(here / "alpha.ledger", write=True):
@@ -150,6 +170,22 @@ def test_130_and_141(raised: type[BaseException], told: Path, monkeypatch: pytes
     monkeypatch.setattr(replay.states, "members", fall)
     monkeypatch.setattr("replay.exits._let_go", lambda: None)
     assert call("members", told, "-q") == Called(130 if raised is KeyboardInterrupt else 141, "", "")
+
+
+def test_what_comes_next_is_typed_for_the_same_node(tmp_path: Path) -> None:
+    """Whoever named a directory is told commands that name it, and sees of the keys no more than fits a line."""
+    words = ["init", "lab", "--transport", "ccs", "--hostname", "alpha.lab.example", "--port", "2301", "--dir", "my node"]
+    done = call(*words, folder=tmp_path)
+    assert done.code == 0
+    assert done.err == (
+        "next: `meshledger run --dir 'my node'` here, then `meshledger invite --dir 'my node'` for each machine that is to join\n"
+    )
+    assert done.out.splitlines()[0].split() == ["machine", "hostname", "port", "cluster", "transport", "dir"]
+    done = call("status", "--dir", "my node", folder=tmp_path)
+    assert (done.code, done.err.splitlines()[1]) == (5, "hint: start it with `meshledger run --dir 'my node'`")
+    with Ledger.open(tmp_path / "my node" / "node.ledger", write=True):
+        done = call("run", "--dir", "my node", folder=tmp_path)
+    assert (done.code, done.err.splitlines()[0]) == (5, "meshledger: a node is running at my node already")
 
 
 def test_error_as_json(told: Path) -> None:
@@ -227,27 +263,53 @@ BAD: dict[str, tuple[Callable[[Path], Any] | None, list[str], int, str]] = {
     "unknown feed": (None, ["show", "zulu#1", "alpha.ledger"], 2, "zulu#1: no feed of that name"),
     "no cell": (None, ["blame", "a:b:c", "alpha.ledger"], 2, "'a:b:c' names nothing in a mesh"),
     "unknown machine": (None, ["blame", "zulu", "alpha.ledger"], 2, "no machine zulu by"),
+    "unknown machine in a log": (None, ["log", "-m", "zulu", "alpha.ledger"], 2, "no machine 'zulu' in these ledgers"),
+    "unknown machine in a link": (None, ["log", "-l", "alpha:zulu", "alpha.ledger"], 2, "no machine 'zulu' in these ledgers"),
+    "reason": (None, ["log", "--reason", "timout", "alpha.ledger"], 2, "there is no reason 'timout'"),
+    "reason of a tail": (None, ["tail", "--reason", "x", "alpha.ledger"], 2, "there is no reason 'x'"),
+    "window after all": (None, ["stats", "-S", "2030-01-01", "alpha.ledger", "-q"], 3, "the window begins after the last entry"),
+    "window before all": (None, ["stats", "-U", "2020-01-01", "alpha.ledger", "-q"], 3, "the window ends before the first entry"),
+    "condition after all": (None, ["bisect", "symmetric", "-S", "2030-01-01", "alpha.ledger", "-q"], 3, "begins after the last"),
+    "views after all": (None, ["disagreements", "-S", "2030-01-01", "alpha.ledger", "-q"], 3, "begins after the last entry"),
+    "two conditions": (
+        None,
+        ["bisect", "symmetric", "-e", "members > 1", "alpha.ledger"],
+        2,
+        "the condition symmetric and --expr at once",
+    ),
     "no link": (None, ["log", "-l", "alpha", "alpha.ledger"], 2, "'alpha' is no link"),
     "no query": (None, ["sql", "select", "alpha.ledger"], 2, "SQLite says: incomplete input"),
+    "empty query": (None, ["sql", " -- nothing", "alpha.ledger"], 2, "the query asks for nothing"),
     "writing query": (None, ["sql", "delete from control", "alpha.ledger"], 2, "SQLite says: attempt to write a readonly"),
     "attaching query": (None, ["sql", "attach 'y' as y", "alpha.ledger"], 2, "SQLite says: not authorized"),
     "token": (None, ["tail", "--after", "bogus", "alpha.ledger"], 2, "'bogus' is no position"),
     "token beyond": (None, ["tail", "--after", "alpha#99", "alpha.ledger"], 3, "alpha ends at #75, and was read to #99"),
+    "token that says a feed twice": (None, ["tail", "--after", "alpha#9,alpha#10", "alpha.ledger"], 2, "names alpha twice"),
+    "span backwards": (None, ["disagreements", "--least", "-5s", "alpha.ledger"], 2, "'-5s' is no span of time"),
+    "half an expression": (None, ["bisect", "-e", "members >", "alpha.ledger"], 2, "invalid syntax at its end"),
+    "ledger as lines": (None, ["import", "jsonl", "alpha.ledger", "-L", "new.ledger"], 2, "is a ledger, and no lines"),
+    "cluster without a name": (None, ["init", "", "--transport", "ccs", "--hostname", "a.b"], 2, "'' cannot name a cluster"),
+    "cluster with a long name": (None, ["init", "x" * 999, "--transport", "ccs", "--hostname", "a.b"], 2, "cannot name a"),
     "token and n": (None, ["tail", "--after", "alpha#9", "-n", "1", "alpha.ledger"], 2, "--after says where to begin"),
-    "no key": (None, ["checkpoint", "--key", "no", "alpha.ledger"], 2, "no: No such file"),
+    "no key": (None, ["checkpoint", "--key", "no", "alpha.ledger"], 2, "no: there is no such file"),
     "wide key": (writes("k", b"x"), ["checkpoint", "--key", "k", "alpha.ledger"], 2, "k has mode 0644"),
     "key over": (writes("k", b"x"), ["keygen", "-O", "k"], 2, "k exists"),
     "checkpoint no text": (writes("c", b"\xff"), ["verify", "--checkpoint", "c", "alpha.ledger"], 2, "c: is no UTF-8 text"),
-    "no checkpoint": (writes("c", b"x\n"), ["verify", "--checkpoint", "c", "alpha.ledger"], 2, "this is no checkpoint"),
+    "no checkpoint": (writes("c", b"x\n"), ["verify", "--checkpoint", "c", "alpha.ledger"], 2, "c: this is no checkpoint"),
     "no verifier": (None, ["verify", "--verifier", "x", "alpha.ledger"], 2, "no Ed25519 verifier key"),
     "unsigned proof": (None, ["prove", "alpha#3", "alpha.ledger"], 2, "no signed head of alpha covers record"),
     "part of a ledger": (None, ["export", "--format", "ledger", "-S", "end", "-O", "y", "alpha.ledger"], 2, "exported whole"),
     "parquet in a pipe": (None, ["export", "--format", "parquet", "alpha.ledger"], 2, "parquet is no stream"),
+    "table of entries": (None, ["export", "-o", "csv", "alpha.ledger"], 2, "the entries themselves are printed, as jsonl"),
+    "dash as a file": (None, ["merge", "alpha.ledger", "-O", "-"], 2, "'-' is no file"),
+    "group alone": (None, ["import"], 2, "`meshledger import` is followed by one of rtt-matrix, jsonl, ledger"),
+    "mark": (None, ["note", "x", "--mark", "a b", "-L", "alpha.ledger", "-q"], 2, "'a b' cannot name a moment"),
+    "empty note": (None, ["note", " ", "-L", "alpha.ledger", "-q"], 2, "a note without a text"),
     "demo over": (lambda folder: (folder / "d").mkdir(), ["demo", "--keep", "d"], 2, "d: is there already"),
     "command": (None, ["connstats"], 2, "there is no command 'connstats'"),
     "hostile command": (None, ["\x1b[2J\u202e"], 2, r"there is no command '\x1b[2J\u202e'"),
     "option": (None, ["at", "end", "--sicne", "x"], 2, "no such option '--sicne'"),
-    "value": (None, ["log", "-n", "x", "alpha.ledger"], 2, "invalid value for '-n': 'x' is not a valid integer range"),
+    "value": (None, ["log", "-n", "x", "alpha.ledger"], 2, "invalid value for '-n': 'x' is no whole number"),
     "format": (None, ["at", "end", "-o", "xml"], 2, "invalid value for '-o' / '--output': 'xml' is not one of"),
     "argument": (None, ["at"], 2, "missing argument 'TIME'"),
 }
@@ -273,6 +335,21 @@ def test_hints_of_what_is_near(here: Path) -> None:
     assert call("bogus").err.endswith("hint: `meshledger --help` lists the commands\n")
     assert call("at").err.endswith("hint: `meshledger at --help` shows how it is used, with examples\n")
     assert call("at", "3/4/26", "alpha.ledger", folder=here).err.endswith("hint: did you mean '2026-03-04' or '2026-04-03'?\n")
+
+
+def test_a_log_in_which_nothing_fits_says_so(here: Path) -> None:
+    """An empty log is fine, and it is said that it is empty; a kind that there is not is named, with those near it."""
+    done = call("log", "-k", "link.lots", "alpha.ledger", "-o", "jsonl", folder=here)
+    assert done == (0, "", "no kind begins with 'link.lots': did you mean link.lost?\nno entry fits\n")
+    assert call("log", "-k", "link.lots", "alpha.ledger", "-q", "-o", "jsonl", folder=here) == (0, "", "")
+    assert call("log", "-n", "0", "alpha.ledger", "-o", "jsonl", folder=here) == (0, "", "")
+
+
+@pytest.mark.parametrize("words", [["log", "-n"], ["log", "--head"], ["tail", "-n"]])
+def test_more_than_there_can_be_is_all(words: list[str], here: Path) -> None:
+    """Any number of entries may be asked for, also one that no machine counts to."""
+    done = call(*words, str(10**30), "alpha.ledger", "-o", "jsonl", folder=here)
+    assert (done.code, done.out.count("\n")) == (0, 75)
 
 
 def test_hostile_text_is_shown_harmless(here: Path) -> None:

@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 
 from ledger.entry import Observed, Opaque
-from ledger.errors import NotALedger, Refused, Unwritable
+from ledger.errors import Damaged, NotALedger, Refused, Unwritable
 from ledger.events import FeedOpened, LinkEstablished, NoteAdded, PingAnswered, PingFailed
 from ledger.identity import Feed
 from ledger.store import Ledger
@@ -198,6 +198,16 @@ def test_what_fails_leaves_nothing_half(tmp_path, source, form, monkeypatch):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "ledger"])
+def test_progress_is_told(tmp_path, source, form):
+    """Whoever waits is told how many entries are written, up to all of them."""
+    told = []
+    with Union.open([source]) as union:
+        export(union, tmp_path / "out", form, progress=lambda done, total: told.append((done, total)))
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1] or form == "ledger"
+
+
 def test_an_export_takes_the_place_of_the_last(tmp_path, source):
     """A file of an earlier export is replaced, by one that only its owner may read."""
     target = tmp_path / "a.jsonl"
@@ -260,6 +270,30 @@ def test_a_backup_never_replaces_a_file(tmp_path, source, monkeypatch):
     with pytest.raises(NotALedger):
         backup(target, tmp_path / "c.ledger")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ledger", "b.ledger"]
+
+
+def test_a_backup_of_damage_is_refused(tmp_path, source):
+    """A byte that is not what was written is found by whoever makes a backup, and no copy of it is left."""
+    sound = source.read_bytes()
+    with Ledger.open(source) as ledger:
+        place = sound.index(ledger.reader(ALPHA).record(1).leaf)
+    source.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+    with pytest.raises(Damaged, match=r"a\.ledger: alpha"):
+        backup(source, tmp_path / "b.ledger")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ledger"]
+
+
+def test_a_backup_without_room_leaves_nothing(tmp_path, source, monkeypatch):
+    """Where the medium is full in the middle, neither the copy nor SQLite's journal of it stays."""
+
+    def full(_source, made):
+        made.with_name(f"{made.name}-journal").write_text("begun")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(sys.modules["replay.export"], "_copy_pages", full)
+    with pytest.raises(Unwritable):
+        backup(source, tmp_path / "b.ledger")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ledger"]
 
 
 def test_a_backup_is_sound(tmp_path, source):

@@ -88,7 +88,7 @@ def test_half_a_key_is_taken_away(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(keys.os, "fsync", full)
-    with pytest.raises(Unwritable, match="No space left"):
+    with pytest.raises(Unwritable, match="no space left"):
         save(generate(), tmp_path / "ledger.key")
     assert list(tmp_path.iterdir()) == []
 

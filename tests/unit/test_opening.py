@@ -268,6 +268,15 @@ def test_another_incarnation_is_refused_and_both_are_named(path):
     Ledger.open(path, write=True).close()
 
 
+def test_a_name_need_not_be_text(tmp_path, path):
+    """A file whose name no encoding reads is a ledger all the same, to read, to write and with its snapshots."""
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.ledger"))
+    odd.write_bytes(path.read_bytes())
+    with Ledger.open(path) as ledger, Ledger.open(odd) as other:
+        assert list(other.read()) == list(ledger.read())
+    Ledger.open(odd, write=True).close()
+
+
 def test_a_truncated_file_is_damage(path):
     """A file that lost its end is told to be damaged, at the latest when it is read."""
     path.write_bytes(path.read_bytes()[:-3000])

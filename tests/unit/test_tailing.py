@@ -50,6 +50,11 @@ def test_the_last_are_shown(path: Path) -> None:
     assert done.err == "after alpha#5,bravo#5\n"
 
 
+def test_what_never_began_ends_nowhere() -> None:
+    """A tail of what is not there gives no token: nothing could go on after it."""
+    assert call("tail", "-f", "no.ledger") == (2, "", "meshledger: no.ledger: there is no such file\n")
+
+
 def test_a_token_goes_on_exactly(path: Path) -> None:
     """From any token, also of nothing, come just the entries behind it, and the token of one call is the next one's."""
     assert len(positions(call("tail", "--after", "", path, "-o", "jsonl").out)) == 10

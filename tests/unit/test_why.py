@@ -494,10 +494,19 @@ def test_after_a_start_without_a_word_it_is_unknown() -> None:
     assert [(gap.machine, gap.since) for gap in answer.missing] == [("alpha", instant(600))]
 
 
+def test_a_stranger_is_told_of_all_machines() -> None:
+    """Whoever names a machine that there is not is told of all that are recorded, also of those that are members no more."""
+    mesh = Mesh(*NAMES)
+    mesh.say(600, "bravo", ev.MachineLeft("bravo", ("bravo#2",), 1000, "left", "bravo"))
+    with opened(mesh) as history, pytest.raises(Refused) as refused:
+        why(history, "alpha", "zulu", "end")
+    assert refused.value.hint == "there are alpha, bravo, charlie, delta"
+
+
 def test_what_cannot_be_asked_is_refused() -> None:
     """A stranger, a machine about itself, and a moment before all."""
     with opened(Mesh(*NAMES)) as history:
-        with pytest.raises(Refused, match="no machine zulu") as refused:
+        with pytest.raises(Refused, match="no machine 'zulu'") as refused:
             why(history, "alpha", "zulu", "end")
         assert "bravo" in (refused.value.hint or "")
         with pytest.raises(Refused, match="about itself"):

@@ -141,6 +141,11 @@ def test_a_replica_does_not_seal(ledger):
 
 # What is refused.
 
+
+class Whole(int):
+    """A number to Python, but none that a row holds."""
+
+
 BAD = {
     "a negative number": answered(-1),
     "a number of a wrong type": Observed(START_NS, PingAnswered("bravo", "one", 1)),
@@ -166,6 +171,17 @@ BAD = {
     "a control event too big": Observed(START_NS, Opaque("x", 1, b"x" * 16_385)),
     "a text too long": Observed(START_NS, NoteAdded("x" * 4097)),
     "no event": Observed(START_NS, None),
+    "True for a number": answered(True),
+    "True for an instant": answered(1, True),
+    "True for a round trip": Observed(START_NS, PingAnswered("bravo", 1, True)),
+    "True for a count of what is held": answered(1, held=True),
+    "True for a stamp": answered(1, sent_us=1, received_us=1, replied_us=True, returned_us=1),
+    "True for a boot": Observed(START_NS, answered(1).event, True, 1),
+    "True for a peer's boot": answered(1, peer_boot=True),
+    "True for a monotonic clock": Observed(START_NS, answered(1).event, 1, True),
+    "False for the number of a failed ping": failed(False),
+    "a number of a type of its own": answered(Whole(1)),
+    "an instant of a type of its own": answered(1, Whole(1)),
 }
 
 
