@@ -45,6 +45,8 @@ _OPTIONAL: Final = ("held", "sent_us", "received_us", "replied_us", "returned_us
 QUIET: Final = frozenset(("ping.answered", "ping.failed", "feed.received", "head.witnessed"))
 """Kinds whose arrival needs no `feed.received` of its own: pings state what is held."""
 
+_CONTROLS: Final = msgspec.msgpack.Decoder(tuple[int, int, int, list[codec.Control], msgspec.Raw])
+
 Why = Literal["signature", "gap", "again", "inconsistent", "malformed"]
 Part = Annotated[bytes, Meta(max_length=codec.RECORD_MAX_BYTES)]
 
@@ -114,6 +116,16 @@ class Taken(msgspec.Struct, frozen=True):
     refused: Why | None = None
     detail: str = ""
     forked: int | None = None
+
+
+def is_quiet(run: Run) -> bool:
+    """Whether a run brings results of pings and the like, and nothing that anybody waits for. Of bytes that are no record it says
+    no: they are judged at once.
+    """
+    try:
+        return not run.records and all(control.kind in QUIET for control in _CONTROLS.decode(run.tail)[3])
+    except (ValueError, RecursionError):
+        return False
 
 
 def held(ledger: Ledger, feed: Feed) -> Held:
@@ -264,7 +276,7 @@ def _take(
     own: Feed | None,
     stamp: Callable[[Event], Observed] | None,
 ) -> Taken:
-    with ledger.transaction():
+    with ledger.attempt():
         for record in fresh:
             ledger.take(feed, record)
         if arrived:

@@ -10,7 +10,8 @@ from ledger.entry import Observed, Opaque
 from ledger.errors import Conflict, Damaged, EventRefused, Locked, NotALedger, Refused, WrongIncarnation
 from ledger.events import FeedOpened, LinkLost, NoteAdded
 from ledger.identity import Feed
-from ledger.store import Branch, Ledger, instant_ns
+from ledger.instants import instant_ns
+from ledger.store import Branch, Ledger
 
 ALPHA = feed_of()
 
