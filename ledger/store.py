@@ -152,9 +152,8 @@ class Ledger:
         named = observer.id if isinstance(observer, Feed) else observer
         found = [feed for feed in held if named in {feed.id, feed.machine, f"{feed.machine}.{feed.epoch}"}]
         if not found:
-            what = observer.name if isinstance(observer, Feed) else observer
             names = ", ".join(feed.name for feed in held) or "none"
-            raise Refused(f"{self.path}: no feed of {what}", hint=f"it holds the feeds of {names}")
+            raise Refused(f"{self.path}: no feed of {getattr(observer, 'name', observer)}", hint=f"it holds the feeds of {names}")
         return found[-1]
 
     def reader(self, feed: Feed) -> FeedReader:
@@ -330,12 +329,13 @@ class Ledger:
         mono_ns: int | None = None,
         expect: int | None = None,
         seal: bool = True,
+        checked: bool = False,
     ) -> Receipt:
         """Append to a feed: all of the batch stands when this returns, or nothing does if it raises EventRefused.
 
         `at` (nanoseconds UTC, or an aware datetime), `boot` and `mono_ns` apply to events that come bare; an `Observed`
         has its own. `expect`: the index after which the batch belongs; the same entries there already are no error but
-        the first receipt, anything else raises Conflict. `seal=False` leaves sealing to the feed's origin.
+        the first receipt, anything else raises Conflict. `seal=False`: its origin seals. `checked`: `codec.check` took it.
         """
         given = [events] if isinstance(events, (Event, Opaque, Observed)) else events
         observed = all(kind is Observed for kind in set(map(type, given)))
@@ -352,7 +352,7 @@ class Ledger:
         try:
             with self.transaction():
                 writer = self.add_feed(feed)
-                first, last = writer.append(batch, expect, seal=seal) if batch else (writer.head.last + 1, writer.head.last)
+                first, last = writer.append(batch, expect, seal=seal, checked=checked)
         except Refused:
             if known is not None:
                 self._writers[feed.id] = known  # nothing was touched
