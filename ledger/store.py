@@ -148,8 +148,10 @@ class Ledger:
 
     def feed(self, observer: str | Feed) -> Feed:
         """The feed meant by a feed, its id, or its name (`alpha`: the newest epoch; `alpha.2`). Raises Refused if none."""
-        held = self.feeds()
         named = observer.id if isinstance(observer, Feed) else observer
+        if isinstance(observer, Feed) and self._held is not None and named in self._readers:
+            return observer  # asked at each step, and by the writer alone
+        held = self.feeds()
         found = [feed for feed in held if named in {feed.id, feed.machine, f"{feed.machine}.{feed.epoch}"}]
         if not found:
             names = ", ".join(feed.name for feed in held) or "none"
@@ -158,9 +160,7 @@ class Ledger:
 
     def reader(self, feed: Feed) -> FeedReader:
         """The reader of a feed's rows."""
-        if feed.id not in self._readers:
-            self.feed(feed)
-        return self._readers[feed.id]
+        return self._readers[feed.id] if feed.id in self._readers else self._readers[self.feed(feed).id]
 
     def head(self, observer: str | Feed) -> Head:
         """How far a feed goes."""
@@ -394,7 +394,6 @@ class Ledger:
 
     def quarantine(self, source: str, line: int | None, why: str, raw: bytes) -> None:
         """Keep what an import refused, outside the log."""
+        refused = (source, line, why, raw)
         with self.transaction():
-            self._connection.execute(
-                "insert into quarantine (source, line, why, raw) values (?, ?, ?, ?)", (source, line, why, raw)
-            )
+            self._connection.execute("insert into quarantine (source, line, why, raw) values (?, ?, ?, ?)", refused)

@@ -177,12 +177,15 @@ class Daemon:
         words_at = self._mono_s() + WORDS_S
         well_at = 0.0
         while not self._stopping:
-            if not self._queue and not self._presses():
+            if self._queue or self._presses():
+                await asyncio.sleep(0)
+            else:
                 await self._wait()
-            # What has arrived is read before any deadline is judged, or an own delay would be taken for others' silence:
-            # one turn of the loop finds out what there is, the next one reads it.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            if self._due():
+                # What has arrived is read before any deadline is judged, or an own delay would be taken for others' silence:
+                # one turn of the loop finds out what there is, the next one reads it.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
             self._turn()
             here = self._mono_s()
             if here >= words_at and self.craft.changed:
@@ -206,9 +209,14 @@ class Daemon:
         if self.notify.interval_s is not None:
             waits.append(self.notify.interval_s / 2)
         if min(waits) > 0 and not self._stopping:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(waits)):
-                    await self._wake.wait()
+            timer = asyncio.get_running_loop().call_later(min(waits), self._wake.set)
+            await self._wake.wait()
+            timer.cancel()
+
+    def _due(self) -> bool:
+        """Whether a deadline of the core has come."""
+        due = self.mesh.deadline()
+        return due is not None and due <= self.now().mono_ns
 
     def _turn(self) -> None:
         """Take in what came, store what happened, do what is wanted."""
@@ -221,8 +229,7 @@ class Daemon:
                 self._finish(channel)
             self.mesh.observe(max(now, self.mesh.core.now, key=lambda each: each.mono_ns), seen)
             count += 1
-        due = self.mesh.deadline()
-        if due is not None and due <= self.now().mono_ns:
+        if self._due():
             self.mesh.observe(self.now(), sig.Tick())
         if self._paused and len(self._queue) < QUEUE_MAX // 2:
             self._paused = False

@@ -49,6 +49,26 @@ def test_pings_are_pushed_once_an_interval_and_nobody_has_to_ask(count):
     assert all(after > before for one, other in pairwise(held) for before, after in zip(one, other, strict=True))
 
 
+def test_an_answer_calls_off_what_would_have_ended_the_waiting_for_it():
+    """In a quiet mesh a machine wakes by itself to ping each peer and to push, once an interval each, and for nothing else: no
+    deadline of a ping that was answered wakes it.
+    """
+    world = World(4, remembered, NAMES, settings=SettingsChanged(1))
+    for node in world.nodes.values():
+        node.start()
+    world.run(600 * SECOND)
+    ticks: Counter[str] = Counter()
+    for node in world.nodes.values():
+
+        def counted(token, node=node, tick=node._tick):
+            ticks[node.name] += token == node._due
+            tick(token)
+
+        node._tick = counted
+    world.run(1200 * SECOND)
+    assert all(10 * len(NAMES) - 2 <= ticks[name] <= 10 * len(NAMES) + 2 for name in NAMES), ticks
+
+
 def test_a_node_commits_less_often_than_it_pings(monkeypatch):
     """What a node records and what comes from five others shares its commits: there are fewer than it has results of pings,
     though beside each of them there is a run of another feed.
