@@ -280,6 +280,26 @@ def decode_record(data: bytes) -> Record:
     return record
 
 
+def decode_few(data: bytes, limit: int) -> tuple[int, list[Observed]] | None:
+    """The index of the first, and the entries, of bytes that hold `limit` or less, each of which the record takes; None if they
+    hold more. Whether they would encode to these very bytes is not asked: for entries that are known by another digest.
+
+    Raises Damaged if they hold no record, EventRefused if one of them is refused.
+    """
+    try:
+        record = _RECORD_DECODER.decode(data)
+        if record.count > limit:
+            return None
+        if record.format != RECORD_FORMAT or record.count < 1:
+            raise Damaged(f"a record of format {record.format}")
+        entries = open_record(record)
+    except (*_UNREADABLE, IndexError, StopIteration, OverflowError) as error:
+        raise Damaged(f"no record: {error}") from None
+    for entry in entries:
+        check(entry, "an entry")
+    return record.first, entries
+
+
 def leaf_of(record: Record) -> bytes:
     """The record's leaf hash (RFC 6962)."""
     return leaf_hash(encode_record(record))

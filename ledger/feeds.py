@@ -38,6 +38,10 @@ class FeedReader(RowReader):
 
     mirror: Mirror | None = None
     _timeline: tuple[int, Timeline] | None = None
+    _reached: tuple[int, int] | None = None
+    """An index of the open part and its effective instant, as long as nothing is disowned: so the writer's node, which reads what
+    it has just taken in, does not begin at the last record each time.
+    """
 
     def head(self) -> Head:
         """How far the feed goes now."""
@@ -91,7 +95,16 @@ class FeedReader(RowReader):
         if timeline.peaks and len(timeline.peaks) <= head.records:
             timeline = self.timeline()  # sealed since
         before = timeline.peaks[head.records] if timeline.peaks else head.peak_ns
-        return self._placed(observed, head.sealed + 1, None, before, timeline, skip=max(0, after - head.sealed))
+        skip = max(0, after - head.sealed)
+        if timeline.stretches:
+            return self._placed(observed, head.sealed + 1, None, before, timeline, skip=skip)
+        if self._reached is not None and skip and self._reached[0] == after:
+            placed = self._placed(observed[skip:], after + 1, None, self._reached[1], timeline)
+        else:
+            placed = self._placed(observed, head.sealed + 1, None, before, timeline, skip=skip)
+        if placed and self.mirror is not None:
+            self._reached = placed[-1].index, placed[-1].effective_ns
+        return placed
 
     def open_stored(self) -> tuple[Head, list[Observed]]:
         """The head and the open entries as they are stored, as of one moment."""

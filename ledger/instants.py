@@ -6,18 +6,23 @@ after the step is *disowned*: it counts as the clock after the step. So effectiv
 index, and the *cut* of a feed at T, the number of entries whose effective instant is at most T, grows with T.
 
 `effective_instants` is the definition, over a whole feed. `disowned` gives the same knowledge in brief, so that a reader
-of one stretch need not read the rest. Pure: lists in, lists out.
+of one stretch need not read the rest. Also here: what a guest may give for an instant. Pure: lists in, lists out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import accumulate
+from typing import Final
 
 import msgspec
 
 from ledger.entry import Opaque
+from ledger.errors import Refused
 from ledger.events import ClockStepped, Event, NodeStarted
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Disowned(msgspec.Struct, frozen=True, gc=False):
@@ -63,3 +68,14 @@ def effective_instants(walls: Sequence[int], steps: Iterable[int]) -> list[int]:
     """The effective instant of each entry of a feed. `steps`: the indexes (from 1) of entries that may disown."""
     stretches = disowned([(index, walls[index - 1]) for index in steps], lambda index: walls[index - 1])
     return list(accumulate(adjusted(walls, 1, stretches), max))
+
+
+def instant_ns(at: int | datetime) -> int:
+    """An instant as nanoseconds UTC. Raises Refused for a datetime without a zone."""
+    if isinstance(at, int):
+        return at
+    if not isinstance(at, datetime):
+        raise Refused(f"an instant is {type(at).__name__}", hint="give an aware datetime, or whole nanoseconds UTC")
+    if at.tzinfo is None:
+        raise Refused(f"{at} has no zone", hint="give an aware datetime, or nanoseconds UTC")
+    return (at - _EPOCH) // timedelta(microseconds=1) * 1000

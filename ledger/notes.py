@@ -14,12 +14,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from ledger.errors import BadProof, BadSignature, Refused
 from ledger.texts import from_base64, hash_from_base64, is_number, plain, to_base64
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 SIGNATURES_MAX: Final = 100
 """More signature lines than this make no note; C2SP asks for at least 16."""
@@ -145,13 +149,20 @@ def key_bytes(text: str) -> bytes:
     return public
 
 
+@lru_cache(maxsize=256)
+def _public(key: bytes) -> Ed25519PublicKey:
+    """A key that is asked again and again, made ready once."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    return Ed25519PublicKey.from_public_bytes(key)
+
+
 def signed_by(public: bytes, message: bytes, signature: bytes) -> bool:
     """Whether `signature` (64 bytes) over `message` is by the Ed25519 key `public` (32 bytes), after RFC 8032."""
     from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+        _public(public).verify(signature, message)
     except (InvalidSignature, ValueError):
         return False
     return True

@@ -15,9 +15,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import msgspec
 
@@ -28,13 +28,12 @@ from ledger.events import Event, FeedOpened
 from ledger.feeds import FeedReader
 from ledger.heads import Head
 from ledger.identity import Feed, feed_id, machine_name
+from ledger.instants import instant_ns
 from ledger.locking import Writing
 from ledger.opening import SPOKEN, Reading, translate
 from ledger.scan import Scan, scan
 from ledger.watching import Watch
 from ledger.writer import RECORD_ENTRIES, FeedWriter
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -149,24 +148,19 @@ class Ledger:
 
     def feed(self, observer: str | Feed) -> Feed:
         """The feed meant by a feed, its id, or its name (`alpha`: the newest epoch; `alpha.2`). Raises Refused if none."""
+        named = observer.id if isinstance(observer, Feed) else observer
+        if isinstance(observer, Feed) and self._held is not None and named in self._readers:
+            return observer  # asked at each step, and by the writer alone
         held = self.feeds()
-        if isinstance(observer, Feed):
-            found = [feed for feed in held if feed == observer]
-        else:
-            found = [feed for feed in held if observer in {feed.id, feed.machine, f"{feed.machine}.{feed.epoch}"}]
+        found = [feed for feed in held if named in {feed.id, feed.machine, f"{feed.machine}.{feed.epoch}"}]
         if not found:
             names = ", ".join(feed.name for feed in held) or "none"
-            raise Refused(
-                f"{self.path}: no feed of {observer if isinstance(observer, str) else observer.name}",
-                hint=f"it holds the feeds of {names}",
-            )
+            raise Refused(f"{self.path}: no feed of {getattr(observer, 'name', observer)}", hint=f"it holds the feeds of {names}")
         return found[-1]
 
     def reader(self, feed: Feed) -> FeedReader:
         """The reader of a feed's rows."""
-        if feed.id not in self._readers:
-            self.feed(feed)
-        return self._readers[feed.id]
+        return self._readers[feed.id] if feed.id in self._readers else self._readers[self.feed(feed).id]
 
     def head(self, observer: str | Feed) -> Head:
         """How far a feed goes."""
@@ -244,15 +238,31 @@ class Ledger:
                 yield
                 self._connection.execute("commit")
         except BaseException:
-            while self._writers:
-                self._writers.popitem()[1].forget()
-            self._readers.clear()
-            self._held = None
-            if self._connection.in_transaction:
-                self._connection.execute("rollback")
+            self._undo("rollback")
             raise
         finally:
             self._depth -= 1
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Everything within stands as the transaction around does, or nothing of it, and the transaction goes on."""
+        with self.transaction():
+            self._connection.execute("savepoint attempt")
+            try:
+                yield
+                self._connection.execute("release attempt")
+            except BaseException:
+                self._undo("rollback to attempt")
+                raise
+
+    def _undo(self, how: str) -> None:
+        """Take back rows, and with them all that is remembered of rows."""
+        while self._writers:
+            self._writers.popitem()[1].forget()
+        self._readers.clear()
+        self._held = None
+        if self._connection.in_transaction:
+            self._connection.execute(how)
 
     @contextmanager
     def _said(self, *spoken: type[sqlite3.Error | UnicodeError]) -> Iterator[None]:
@@ -319,12 +329,13 @@ class Ledger:
         mono_ns: int | None = None,
         expect: int | None = None,
         seal: bool = True,
+        checked: bool = False,
     ) -> Receipt:
         """Append to a feed: all of the batch stands when this returns, or nothing does if it raises EventRefused.
 
         `at` (nanoseconds UTC, or an aware datetime), `boot` and `mono_ns` apply to events that come bare; an `Observed`
         has its own. `expect`: the index after which the batch belongs; the same entries there already are no error but
-        the first receipt, anything else raises Conflict. `seal=False` leaves sealing to the feed's origin.
+        the first receipt, anything else raises Conflict. `seal=False`: its origin seals. `checked`: `codec.check` took it.
         """
         given = [events] if isinstance(events, (Event, Opaque, Observed)) else events
         observed = all(kind is Observed for kind in set(map(type, given)))
@@ -341,7 +352,7 @@ class Ledger:
         try:
             with self.transaction():
                 writer = self.add_feed(feed)
-                first, last = writer.append(batch, expect, seal=seal) if batch else (writer.head.last + 1, writer.head.last)
+                first, last = writer.append(batch, expect, seal=seal, checked=checked)
         except Refused:
             if known is not None:
                 self._writers[feed.id] = known  # nothing was touched
@@ -383,18 +394,6 @@ class Ledger:
 
     def quarantine(self, source: str, line: int | None, why: str, raw: bytes) -> None:
         """Keep what an import refused, outside the log."""
+        refused = (source, line, why, raw)
         with self.transaction():
-            self._connection.execute(
-                "insert into quarantine (source, line, why, raw) values (?, ?, ?, ?)", (source, line, why, raw)
-            )
-
-
-def instant_ns(at: int | datetime) -> int:
-    """An instant as nanoseconds UTC. Raises Refused for a datetime without a zone."""
-    if isinstance(at, int):
-        return at
-    if not isinstance(at, datetime):
-        raise Refused(f"an instant is {type(at).__name__}", hint="give an aware datetime, or whole nanoseconds UTC")
-    if at.tzinfo is None:
-        raise Refused(f"{at} has no zone", hint="give an aware datetime, or nanoseconds UTC")
-    return (at - _EPOCH) // timedelta(microseconds=1) * 1000
+            self._connection.execute("insert into quarantine (source, line, why, raw) values (?, ?, ?, ?)", refused)

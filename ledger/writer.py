@@ -86,39 +86,41 @@ class FeedWriter:
 
     # Appending.
 
-    def append(self, batch: Sequence[Observed], expect: int | None, *, seal: bool) -> tuple[int, int]:
-        """Append a batch within the caller's transaction; the first and the last index.
+    def append(self, batch: Sequence[Observed], expect: int | None, *, seal: bool, checked: bool = False) -> tuple[int, int]:
+        """Append a batch within the caller's transaction; the first and the last index (of none: as if one were to follow).
 
-        `expect`: the index after which the batch belongs. If it stands there already, nothing is written. Raises
-        EventRefused, or Conflict where the feed ends elsewhere or other entries stand there.
+        `expect`: the index after which the batch belongs. If it stands there already, nothing is written. `checked`: `check` took
+        it. Raises EventRefused, or Conflict where the feed ends elsewhere or other entries stand there.
         """
+        if not batch:
+            return self.head.last + 1, self.head.last
         if expect is not None and expect != self.head.last:
             self.check(batch)
             if expect < self.head.last and self._stands(batch, expect):
                 return expect + 1, expect + len(batch)
             raise Conflict(self.feed.name, expect, self.head.last)
         first = self.head.last + 1
-        self._write(batch, seal=seal)
+        self._write(batch, seal=seal, checked=checked)
         return first, self.head.last
 
     def _stands(self, batch: Sequence[Observed], after: int) -> bool:
         found = list(self._reader.entries(after, after + len(batch)))
         return len(found) == len(batch) and all(entry.same(given) for entry, given in zip(found, batch, strict=True))
 
-    def _write(self, batch: Sequence[Observed], *, seal: bool) -> None:
+    def _write(self, batch: Sequence[Observed], *, seal: bool, checked: bool) -> None:
         """Everything is validated, and the records are made, before the first row is touched."""
         tail = [*self.tail, *batch]
         records: list[tuple[codec.Record, Pings]] = []
         start = 0
         try:
             controls = codec.controls_among(batch)
-            for _place, entry in controls:
+            for _place, entry in () if checked else controls:
                 codec.check(entry, "an entry")
             while seal and (size := self._due(tail, start)):
                 records.append(self._make(self.head.sealed + 1 + start, tail[start : start + size]))
                 self._check_texts(records[-1][0].pings.contexts)
                 start += records[-1][0].count
-            rest = [entry for entry in tail[max(start, len(self.tail)) :] if entry.event.__class__ in _PINGS]
+            rest = [] if checked else [entry for entry in tail[max(start, len(self.tail)) :] if entry.event.__class__ in _PINGS]
             if len(rest) > _FEW:
                 self._check_texts(arrange(rest, 1, ()).block.contexts)
             else:
@@ -144,10 +146,9 @@ class FeedWriter:
     def _due(self, tail: Sequence[Observed], start: int) -> int:
         """How many entries from `start` on form a record now; 0 if none."""
         window = tail[start : start + RECORD_ENTRIES]
-        if self.feed.ledger_key is not None:
-            for place, entry in enumerate(window, 1):
-                if entry.event.__class__ in SEALING:
-                    return place
+        kinds = [entry.event.__class__ for entry in window]
+        if self.feed.ledger_key is not None and not SEALING.isdisjoint(kinds):
+            return next(place for place, kind in enumerate(kinds, 1) if kind in SEALING)
         return len(window) if len(window) == RECORD_ENTRIES else 0
 
     def _make(self, first: int, entries: Sequence[Observed]) -> tuple[codec.Record, Pings]:

@@ -23,7 +23,7 @@ from ledger.events import NodeStarted
 from ledger.feeds import FeedReader
 from ledger.heads import Head, RecordRow, Timeline
 from ledger.identity import Feed, Position, parse_position
-from ledger.store import instant_ns
+from ledger.instants import instant_ns
 from projections.cluster import Cluster
 from projections.feed_state import FeedState
 from replay.believing import belief

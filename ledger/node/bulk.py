@@ -45,6 +45,10 @@ class Bulk:
             self._waiting[channel] = waiting
         return action
 
+    def is_take(self) -> bool:
+        """Whether the one whose turn it is takes a run in."""
+        return bool(self._waiting) and isinstance(next(iter(self._waiting.values()))[0], Take)
+
     def of(self, channel: int) -> list[Give | Take]:
         """All of one channel, in order; they wait no more."""
         return list(self._waiting.pop(channel, ()))

@@ -95,10 +95,12 @@ def resolve(core: Core) -> bool:
     return True
 
 
-def opening(core: Core, feed: Feed, why: Begin) -> Observed:
-    """The first entry of a new epoch, which is `feed`: no later than what has been waiting to be written into it."""
+def opening(core: Core, feed: Feed, why: Begin, waiting: Observed | None = None) -> Observed:
+    """The first entry of a new epoch, which is `feed`: no later than what has been waiting to be written into it, the first of
+    which may have left the core.
+    """
     opened = FeedOpened(feed.incarnation, feed.machine, feed.epoch, feed.ledger_key, why.why, why.lost_from, why.lost_until)
-    first = core.oldest
+    first = waiting or core.oldest
     if first is None:
         return core.stamp(opened)
     return Observed(first.at_ns, opened, first.boot, first.mono_ns)

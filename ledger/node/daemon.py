@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from ledger.entry import Entry, Observed
 from ledger.errors import LedgerError, Unwritable
 from ledger.identity import Feed
-from ledger.node import confirming, control, renewal, wire
+from ledger.node import control, renewal, wire
 from ledger.node import signals as sig
 from ledger.node.booting import boot
 from ledger.node.bulk import Bulk, at_once
@@ -32,7 +32,8 @@ from ledger.node.gate import Gate, Log
 from ledger.node.invites import Invites
 from ledger.node.links import Limits
 from ledger.node.notify import Notify
-from ledger.node.replicas import held
+from ledger.node.pen import RETRY_S, Pen
+from ledger.node.replicas import is_quiet
 from ledger.node.resolver import Resolver
 from ledger.node.sshclient import load_key
 from ledger.node.view import View
@@ -44,7 +45,6 @@ QUEUE_MAX: Final = 10_000
 TURN_MAX: Final = 256
 BULK_S: Final = 0.015
 """So long is given and taken in one turn, and one run at least; then it is seen who has said something."""
-RETRY_S: Final = 1.0
 WORDS_S: Final = 60.0
 Views = Callable[[Ledger, Feed], View]
 
@@ -81,15 +81,14 @@ class Daemon:
         self.gate = Gate(Invites(folder), self.log, self.put)
         self.listener: Any = None
         self.wires: Wires
-        self.exchange: Exchange
         self._queue: deque[tuple[sig.Now, sig.Observation]] = deque()
         self._wake = asyncio.Event()
         self._stopping, self._why = False, "stopped"
         self._paused = False
-        self._batch: list[Observed] = []
         self._bulk = Bulk()
-        self._retry_at = 0.0
-        self._full = False
+        self._pressing = False
+        self._soon_s = math.inf
+        self.pen = Pen(self.ledger, self.mesh, log=self.log, notify=self.notify, now=now)
         self.desk = Desk(folder, self.mesh, self.gate, put=self.put, stop=self.stop)
 
     def _mono_s(self) -> float:
@@ -98,7 +97,7 @@ class Daemon:
     @property
     def full(self) -> bool:
         """Whether the ledger refuses."""
-        return self._full
+        return self.pen.full
 
     # The run.
 
@@ -116,9 +115,9 @@ class Daemon:
                         self.wires.close()
         finally:
             self.ledger.close()
-        if self._full:
+        if self.full:
             raise Unwritable(
-                f"{self.folder.ledger}: the medium refused the last {len(self._batch)} entries or more; they are lost",
+                f"{self.folder.ledger}: the medium refused the last {len(self.pen.waiting)} entries or more; they are lost",
                 hint="nothing that others were told of is among them; free space, then run it again",
             )
         return why
@@ -134,7 +133,7 @@ class Daemon:
             load_key(self.folder.file("dial_key")), dial_timeout_s=config.dial_timeout_ms / 1000, put=self.put,
             mono_us=lambda: self.now().mono_us, tasks=tasks,
         )  # fmt: skip
-        self.exchange = Exchange(self.ledger, self.craft, self.wires, self.log)
+        self.pen.exchange = Exchange(self.ledger, self.craft, self.wires, self.log)
         limits = Limits(
             connections=config.connections_max, unauthenticated=config.unauthenticated_max, strangers=config.strangers_max,
             login_s=config.login_timeout_ms / 1000,
@@ -174,18 +173,21 @@ class Daemon:
         words_at = self._mono_s() + WORDS_S
         well_at = 0.0
         while not self._stopping:
-            if not self._queue and not self._bulk:
+            if self._queue or self._presses():
+                await asyncio.sleep(0)
+            else:
                 await self._wait()
-            # What has arrived is read before any deadline is judged, or an own delay would be taken for others' silence:
-            # one turn of the loop finds out what there is, the next one reads it.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            if self._due():
+                # What has arrived is read before any deadline is judged, or an own delay would be taken for others' silence:
+                # one turn of the loop finds out what there is, the next one reads it.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
             self._turn()
             here = self._mono_s()
             if here >= words_at and self.craft.changed:
                 words_at = here + WORDS_S
                 self._keep_words()
-            if self.notify.interval_s is not None and here >= well_at and not self._full:
+            if self.notify.interval_s is not None and here >= well_at and not self.full:
                 well_at = here + self.notify.interval_s
                 self.notify.well()
 
@@ -196,19 +198,25 @@ class Daemon:
         due = self.mesh.deadline()
         if due is not None:
             waits.append((due - self.now().mono_ns) / 1e9)
-        if self._full:
+        if self._soon_s < math.inf:
+            waits.append(self._soon_s - self._mono_s())
+        if self.full:
             waits.append(RETRY_S)
         if self.notify.interval_s is not None:
             waits.append(self.notify.interval_s / 2)
         if min(waits) > 0 and not self._stopping:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(waits)):
-                    await self._wake.wait()
+            timer = asyncio.get_running_loop().call_later(min(waits), self._wake.set)
+            await self._wake.wait()
+            timer.cancel()
+
+    def _due(self) -> bool:
+        """Whether a deadline of the core has come."""
+        due = self.mesh.deadline()
+        return due is not None and due <= self.now().mono_ns
 
     def _turn(self) -> None:
         """Take in what came, store what happened, do what is wanted."""
-        if self._full and self._mono_s() >= self._retry_at:
-            self._store(())
+        self.pen.retry()
         count = 0
         while self._queue and count < TURN_MAX:
             now, seen = self._queue.popleft()
@@ -217,34 +225,63 @@ class Daemon:
                 self._finish(channel)
             self.mesh.observe(max(now, self.mesh.core.now, key=lambda each: each.mono_ns), seen)
             count += 1
-        due = self.mesh.deadline()
-        if due is not None and due <= self.now().mono_ns:
+        if self._due():
             self.mesh.observe(self.now(), sig.Tick())
         if self._paused and len(self._queue) < QUEUE_MAX // 2:
             self._paused = False
             self.wires.pause(reading=True)
         self._settle()
-        until = self._mono_s() + BULK_S
-        while self._bulk:
-            self._carry(self._bulk.next())
+        if self._presses():
+            self._some(self._mono_s() + BULK_S)
+
+    def _presses(self) -> bool:
+        """Whether something of what waits has waited long enough."""
+        return self._pressing or self._mono_s() >= self._soon_s
+
+    def _some(self, until_s: float) -> None:
+        """Give and take in what waits, until that time; store what waits to be stored."""
+        here_s = self._mono_s()
+        while self._bulk and here_s < until_s:
+            action = self._bulk.next()
+            self._carry([action]) if isinstance(action, sig.Give) else self._take(self._takes(action, until_s))
             self._settle()
-            if self._mono_s() >= until:
-                break
+            here_s = self._mono_s()
+        if here_s >= self._soon_s and not self.full:
+            self.pen.flush()
+            self._settle()
+        if not self._bulk:
+            self._pressing = False
+            if self.full or not self.pen.waiting:
+                self._soon_s = math.inf
+
+    def _takes(self, first: sig.Take, until_s: float) -> Iterator[sig.Take]:
+        """A run, and those whose turn is next, as long as there is time: they share a transaction."""
+        yield first
+        while self._bulk.is_take() and self._mono_s() < until_s:
+            yield cast("sig.Take", self._bulk.next())
 
     def _finish(self, channel: int) -> None:
         """What waits of a channel is done before what comes after it there."""
-        for action in self._bulk.of(channel):
-            self._carry(action)
-            self._settle()
+        self._carry(self._bulk.of(channel))
+        self._settle()
 
-    def _carry(self, action: sig.Give | sig.Take) -> None:
-        """Give a run, or take one in."""
-        if isinstance(action, sig.Give):
-            self.exchange.give(action)
-        else:
-            self._take(action)
-        if not self._paused and self._bulk.eases(action.channel):
-            self.wires.pause(reading=True, only=action.channel)
+    def _carry(self, actions: Iterable[sig.Give | sig.Take]) -> None:
+        """Give runs, or take them in, in order."""
+        for action in actions:
+            if isinstance(action, sig.Take):
+                self._take([action])
+            else:
+                self.pen.exchange.give(action)
+                self._ease(action.channel)
+
+    def _take(self, actions: Iterable[sig.Take]) -> None:
+        for action in self.pen.take(actions):
+            self._ease(action.channel)
+
+    def _ease(self, channel: int) -> None:
+        """Let a channel speak again, if that was all that it waited for."""
+        if not self._paused and self._bulk.eases(channel):
+            self.wires.pause(reading=True, only=channel)
 
     def put(self, seen: sig.Observation) -> None:
         """Something was observed, now."""
@@ -263,17 +300,16 @@ class Daemon:
     def _end(self) -> None:
         """Say farewell, seal, and keep the words."""
         core = self.mesh.core
-        if self._full:
-            self._store(())
-        recorded = core.state != "checking" and not self._full
+        self.pen.flush()
+        recorded = core.state != "checking" and not self.full
         if recorded:
-            while self._bulk:
-                self._carry(self._bulk.next())
-                self._settle()
+            self._some(math.inf)
+            self.pen.flush()
+        if recorded and not self.full:
             self.ledger.seal(self.feed)
         self.mesh.stop(self.now(), self.craft.head() if recorded else None)
         self._settle()
-        if recorded and not self._full:
+        if recorded and not self.full:
             self.ledger.seal(self.feed)
         self._keep_words()
         self.log({"event": "stopped", "why": self._why, "position": self.feed.at(core.last)})
@@ -292,45 +328,28 @@ class Daemon:
             events, actions = self.mesh.take_events(), self.mesh.take_actions()
             if not events and not actions:
                 return
-            self._store(events)
+            self.pen.write(events)
+            if self.pen.waiting and not self.full:
+                self._soon()
             for action in actions:
                 self._do(action)
 
-    def _store(self, events: Sequence[Observed]) -> None:
-        """Append to the own feed; what the ledger refuses is kept, in order, and tried again."""
-        batch = [*self._batch, *events]
-        if not batch:
-            return
-        last = self.mesh.core.last
-        try:
-            receipt = self.ledger.append(batch, observer=self.feed, expect=last)
-        except LedgerError as error:
-            self._batch, self._retry_at = batch, self._mono_s() + RETRY_S
-            if not self._full:
-                self._full = True
-                self.log({"event": "ledger-refuses", "error": error.message, "hint": error.hint})
-                self.notify.status(f"the ledger refuses: {error.message}")
-                self.mesh.observe(self.now(), sig.Medium(False, error.message))
-            return
-        self._batch = []
-        if self._full:
-            self._full = False
-            self.log({"event": "ledger-takes"})
-            self.mesh.observe(self.now(), sig.Medium(True))
-        self.mesh.stored([
-            Entry(self.feed, index, each.at_ns, each.event, each.boot, each.mono_ns, each.at_ns)
-            for index, each in enumerate(batch, receipt.first)
-        ])  # fmt: skip
+    def _soon(self) -> None:
+        """Something waits that is not urgent."""
+        self._soon_s = min(self._soon_s, self._mono_s() + self.pen.gather_s())
 
     def _do(self, action: sig.Action) -> None:
         match action:
             case sig.Send():
                 if isinstance(action.message, wire.Bye):
-                    for each in self._bulk.of(action.channel):
-                        self._carry(each)
+                    self._carry(self._bulk.of(action.channel))
                 self.wires.send(action.channel, action.message)
             case sig.Give() | sig.Take():
                 self._bulk.add(action)
+                if isinstance(action, sig.Take) and is_quiet(action.run):
+                    self._soon()
+                else:
+                    self._pressing = True
                 if self._bulk.crowds(action.channel):
                     self.wires.pause(reading=False, only=action.channel)
             case sig.Dial():
@@ -345,7 +364,9 @@ class Daemon:
             case sig.Trust():
                 self.gate.trust(action, self.feed.machine)
             case sig.Begin():
-                self._begin(action)
+                if action.why == "unconfirmed":  # what others lack of it they get under its last word
+                    self.craft.leave()
+                self.feed = self.craft.feed = self.pen.begin(action, self.key.text)
             case sig.Redeem():
                 self.mesh.redeemed(action.channel, self.gate.redeem(action))
             case sig.Answer():
@@ -354,33 +375,6 @@ class Daemon:
                 self._adopt(action)
             case sig.Halt():
                 self.stop(action.why)
-
-    def _take(self, action: sig.Take) -> None:
-        """Take a run in, after what happened before it."""
-        self.mesh.look(self.now())
-        self._store(self.mesh.take_events())
-        if self._full:
-            return
-        try:
-            took = self.exchange.take(action, self.mesh.core.stamp)
-        except LedgerError as error:
-            self.log({"event": "run-not-taken", "feed": action.run.feed.machine, "error": error.message})
-            return
-        self.mesh.observe(self.now(), took)
-
-    def _begin(self, action: sig.Begin) -> None:
-        """Open the next epoch."""
-        before = self.feed
-        if action.why == "unconfirmed":  # what others lack of it they get under its last word
-            self.craft.leave()
-        epoch = 1 + max(action.beyond, *(each.epoch for each in self.ledger.feeds() if each.machine == before.machine))
-        feed = Feed.of(before.incarnation, before.machine, epoch, self.key.text)
-        opened = confirming.opening(self.mesh.core, feed, action)
-        self.ledger.append([opened], observer=feed)
-        self.log({"event": "new-epoch", "feed": feed.name, "why": action.why})
-        self.feed = self.craft.feed = feed
-        self.mesh.begun(feed, held(self.ledger, before))
-        self.mesh.stored([Entry(feed, 1, opened.at_ns, opened.event, opened.boot, opened.mono_ns, opened.at_ns)])
 
     def _adopt(self, action: sig.Adopt) -> None:
         """Use a new key. If its file cannot be put in its place now, the next start does it."""
@@ -395,4 +389,4 @@ class Daemon:
             self.log({"event": "key-not-in-place", "role": role, "error": error.message})
             return
         if role == "ledger":
-            self._begin(sig.Begin("new-key"))
+            self.feed = self.craft.feed = self.pen.begin(sig.Begin("new-key"), self.key.text)

@@ -17,7 +17,7 @@ from ledger.node import signals as sig
 from ledger.node import wire
 from ledger.node.craft import OwnCraft
 from ledger.node.gate import Log
-from ledger.node.replicas import Held, Run, held, take_run
+from ledger.node.replicas import Held, Run, Taken, held, take_run
 from ledger.node.wires import Wires
 from ledger.node.words import Word
 from ledger.store import Ledger
@@ -71,8 +71,10 @@ class Exchange:
             self._made[feed.id] = after, run.word, run
         return run
 
-    def take(self, action: sig.Take, stamp: Callable[[Event], Observed]) -> sig.Took:
-        """Judge a run and take it in, with `feed.received` in the own feed where that is due. Raises what the store raises."""
+    def judge(self, action: sig.Take, stamp: Callable[[Event], Observed]) -> Taken | sig.Took:
+        """Judge a run and take it in, with `feed.received` in the own feed where that is due. What it gives is for `took`, once
+        the transaction around it stands. Raises what the store raises.
+        """
         run, own = action.run, self._craft.feed
         feed = run.feed.feed(own.incarnation)
         if feed == own:
@@ -80,18 +82,23 @@ class Exchange:
             if not self._craft.proves(feed, run.word):
                 return sig.Took(action.channel, feed, have, have.last, refused="signature", detail="not this machine's word")
             return sig.Took(action.channel, feed, have, have.last, ahead=run.word.last if run.word.last > have.last else None)
-        taken = take_run(self._ledger, run, incarnation=own.incarnation, own=own, stamp=stamp, running=self._craft.running)
+        return take_run(self._ledger, run, incarnation=own.incarnation, own=own, stamp=stamp, running=self._craft.running)
+
+    def took(self, action: sig.Take, taken: Taken | sig.Took) -> sig.Took:
+        """What the core is told of a run that was judged; its word is kept."""
+        if isinstance(taken, sig.Took):
+            return taken
         again = None
         if taken.refused == "again":
-            head = self._ledger.head(feed)
+            head = self._ledger.head(taken.feed)
             again = Held(head.records, head.sealed)
         elif taken.refused == "inconsistent":
             again = Held()
         elif taken.refused == "gap":
             again = taken.held
         if taken.forked is not None:
-            self._log({"event": "fork", "position": feed.at(taken.forked), "detail": taken.detail})
+            self._log({"event": "fork", "position": taken.feed.at(taken.forked), "detail": taken.detail})
         return sig.Took(
-            action.channel, feed, taken.held, self._craft.learn(run, taken), taken.entries, taken.own, taken.refused, again,
-            taken.detail,
+            action.channel, taken.feed, taken.held, self._craft.learn(action.run, taken), taken.entries, taken.own, taken.refused,
+            again, taken.detail,
         )  # fmt: skip

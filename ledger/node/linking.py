@@ -60,6 +60,7 @@ def lose(core: Core, peer: Peer, reason: Reason, detail: str = "", culprit: str 
     link, address = channel.link, channel.address
     for number, pinged in sorted(peer.pending.items()):
         fail_ping(core, peer, number, reason, pinged.link)
+        pinged.late.call = None
     peer.pending.clear()
     core.tell(LinkLost(peer.machine, reason, link, address, culprit, detail[:DETAIL_MAX]))
     if peer.heard:

@@ -56,7 +56,6 @@ def ping(core: Core, peer: Peer) -> None:
         planned = {core.me, peer.machine} & core.snapshot.planned
         linking.fail_ping(core, peer, number, "disconnected" if planned else peer.reason, None)
         return
-    peer.pending[number] = Pinged(core.now.mono_ns, channel.link)
     core.send(channel, Ping(number, core.now.mono_us, replicating.news(core, channel, own=number % BATCH != 0)))
 
     def late() -> None:
@@ -68,7 +67,7 @@ def ping(core: Core, peer: Peer) -> None:
         if peer.channel is channel and peer.failed >= core.settings.lost_after:
             linking.lose(core, peer, "timeout", f"{peer.failed} pings without an answer")
 
-    core.later(core.settings.ping_timeout_ms * MS, late)
+    peer.pending[number] = Pinged(core.now.mono_ns, channel.link, core.later(core.settings.ping_timeout_ms * MS, late))
 
 
 def pinged(core: Core, channel: Channel, heard: Ping) -> None:
@@ -95,6 +94,7 @@ def ponged(core: Core, channel: Channel, heard: Pong) -> None:
     if pinged is None or pinged.link != channel.link:
         return
     del peer.pending[heard.number]
+    pinged.late.call = None
     asked_us, returned_us = pinged.sent_ns // 1000, core.now.mono_us
     # The daemon stamps a ping as it leaves, and the answer brings that back; outside of these bounds nobody need believe it.
     sent_us = heard.sent_us if asked_us <= heard.sent_us <= returned_us else asked_us

@@ -26,24 +26,21 @@ from ledger.feeds import FeedReader
 from ledger.heads import RecordRow
 from ledger.identity import Feed
 from ledger.merkle import Frontier, consistency_proof, verify_consistency
+from ledger.node.running import Running
 from ledger.node.words import Hash, Named, Word, digest, spoken
 from ledger.notes import Signer
 from ledger.store import Branch, Ledger
 
 RUN_MAX_BYTES: Final = 62_000
 """Records and open entries of one run: with the proof and the word it stays below a frame's 64 KiB."""
+FEW: Final = 24
+"""So few open entries are sooner looked at one by one than made into a record again."""
 OPEN_MAX_BYTES: Final = 48_000
 """An open part of more bytes than this is sealed before its origin speaks of it, so that it fits in a run."""
-PING_MAX_BYTES: Final = 10 * 8
-"""A ping in a record: nine numbers and that of its context, each in eight byte planes at most."""
-CONTEXT_MAX_BYTES: Final = 700
-"""What the pings of a group share: a machine, a link (of 64 letters, four bytes each), a feed, and nine first numbers."""
-_FRAME_BYTES: Final = 1_500
-"""What is there once: the heads of up to 152 planes, and the record's own."""
-_SHARED: Final = ("peer", "link", "reason", "peer_boot", "feed")
-_OPTIONAL: Final = ("held", "sent_us", "received_us", "replied_us", "returned_us")
 QUIET: Final = frozenset(("ping.answered", "ping.failed", "feed.received", "head.witnessed"))
 """Kinds whose arrival needs no `feed.received` of its own: pings state what is held."""
+
+_CONTROLS: Final = msgspec.msgpack.Decoder(tuple[int, int, int, list[codec.Control], msgspec.Raw])
 
 Why = Literal["signature", "gap", "again", "inconsistent", "malformed"]
 Part = Annotated[bytes, Meta(max_length=codec.RECORD_MAX_BYTES)]
@@ -70,37 +67,6 @@ class Run(msgspec.Struct, frozen=True, gc=False, array_like=True, forbid_unknown
     word: Word
 
 
-class Running:
-    """What is known of open parts as far as they were looked at, so that each entry is looked at once: of how many entries, the
-    last of them, their digest, and how many bytes they may have at most. Entries stay the same objects while an open part grows.
-    """
-
-    def __init__(self) -> None:
-        self._made: dict[str, tuple[int, Observed | None, Any, int, set[tuple[object, ...]]]] = {}
-
-    def of(self, feed: Feed, entries: Sequence[Observed]) -> tuple[Any, int]:
-        """`digest(entries)`, of the open part of a feed, and a bound of what they take as a record."""
-        count, last, made, size, contexts = self._made.get(feed.id, (0, None, None, _FRAME_BYTES, set()))
-        if count > len(entries) or (count and entries[count - 1] is not last):
-            count, made, size, contexts = 0, None, _FRAME_BYTES, set()
-        fresh = entries[count:]
-        made = digest(fresh, made)
-        for each in fresh:
-            event: Any = each.event
-            if not codec.is_ping(event):
-                size += 64 + len(event.kind) + len(codec.encode_event(event))
-                continue
-            size += PING_MAX_BYTES
-            told = [getattr(event, name, None) for name in _SHARED]
-            given = (each.boot, each.mono_ns is None, *told, *(getattr(event, name, None) is None for name in _OPTIONAL))
-            if given not in contexts:
-                contexts.add(given)
-                size += CONTEXT_MAX_BYTES
-        if entries:
-            self._made[feed.id] = len(entries), entries[-1], made, size, contexts
-        return made, size
-
-
 class Taken(msgspec.Struct, frozen=True):
     """What became of a run. `entries`: those newly held, with effective instants; `own`: those written to the own feed
     with them. `refused`: why nothing was taken (`again`: what is held open differs, pull from the last record;
@@ -116,6 +82,16 @@ class Taken(msgspec.Struct, frozen=True):
     forked: int | None = None
 
 
+def is_quiet(run: Run) -> bool:
+    """Whether a run brings results of pings and the like, and nothing that anybody waits for. Of bytes that are no record it says
+    no: they are judged at once.
+    """
+    try:
+        return not run.records and all(control.kind in QUIET for control in _CONTROLS.decode(run.tail)[3])
+    except (ValueError, RecursionError):
+        return False
+
+
 def held(ledger: Ledger, feed: Feed) -> Held:
     """How much of a feed a ledger holds."""
     if feed not in ledger.feeds():
@@ -128,8 +104,8 @@ def speak(ledger: Ledger, feed: Feed, signer: Signer, running: Running | None = 
     """The origin's word on its own feed as it is now. An open part too large to travel is sealed first."""
     running = running or Running()
     opened = ledger.reader(feed).open_stored()[1]
-    made, bound = running.of(feed, opened)
-    if bound > OPEN_MAX_BYTES and len(codec.encode_record(codec.make_record(1, opened))) > OPEN_MAX_BYTES:
+    made = running.of(feed, opened)
+    if running.bound(feed, opened) > OPEN_MAX_BYTES and len(codec.encode_record(codec.make_record(1, opened))) > OPEN_MAX_BYTES:
         ledger.seal(feed)
         made = digest(())
     head = ledger.head(feed)
@@ -163,6 +139,33 @@ def run_after(ledger: Ledger, feed: Feed, after: Held, word: Word) -> Run | None
     return Run(named, Held(after.records, first), (), (), codec.encode_record(codec.make_record(first + 1, entries)), word)
 
 
+class Tail(msgspec.Struct, frozen=True):
+    """The open entries of a run, the first of which has index `first`; `checked`: the record takes each of them."""
+
+    first: int
+    entries: list[Observed]
+    checked: bool
+
+    @classmethod
+    def of(cls, data: bytes) -> Tail:
+        """Those that these bytes hold. Raises Damaged or EventRefused."""
+        few = codec.decode_few(data, FEW)
+        if few is not None:
+            return cls(*few, True)
+        record = codec.decode_record(data)
+        return cls(record.first, codec.open_record(record), False)
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """What is to be appended of a run's tail, whether it is checked, and the digest of the open part with it; none if there is no
+    tail.
+    """
+
+    arrived: list[Observed] = []
+    checked: bool = False
+    made: Any = None
+
+
 def take_run(
     ledger: Ledger, run: Run, *, incarnation: str, own: Feed | None = None, stamp: Callable[[Event], Observed] | None = None,
     running: Running | None = None,
@@ -178,10 +181,10 @@ def take_run(
     try:
         run.word.check(feed)
         records = [codec.decode_record(body) for body in run.records]
-        tail = codec.decode_record(run.tail) if run.tail else None
+        tail = Tail.of(run.tail) if run.tail else None
     except BadSignature as error:
         return Taken(feed, now, refused="signature", detail=error.message)
-    except Damaged as error:
+    except (Damaged, EventRefused) as error:
         return Taken(feed, now, refused="malformed", detail=error.message)
     known = list(ledger.reader(feed).records(run.after.records)) if 0 < now.records > run.after.records else []
     place = _first_difference(known, records)
@@ -190,10 +193,11 @@ def take_run(
     fresh = records[len(known) :]
     if run.after.records > now.records or (tail is not None and run.after.last > now.last):
         return Taken(feed, now, refused="gap", detail=f"after {run.after.last}, held are {now.last}")
+    running = running or Running()
     try:
-        judged = _judge(ledger, now, run, feed=feed, fresh=fresh, tail=tail, running=running or Running())
+        judged = _judge(ledger, now, run, feed=feed, fresh=fresh, tail=tail, running=running)
     except Forked:
-        return _forked(ledger, now, run, feed=feed, records=[], place=0, tail=codec.open_record(tail) if tail else ())
+        return _forked(ledger, now, run, feed=feed, records=[], place=0, tail=tail.entries if tail else ())
     except BadProof as error:
         return _inconsistent(now, run, feed, error)
     except (Damaged, EventRefused) as error:
@@ -201,11 +205,14 @@ def take_run(
     if isinstance(judged, str):
         return Taken(feed, now, refused="again", detail=judged)
     try:
-        return _take(ledger, feed, now, fresh=fresh, arrived=judged, own=own, stamp=stamp)
+        taken = _take(ledger, feed, now, fresh=fresh, judged=judged, own=own, stamp=stamp)
     except Forked:
         return _forked(ledger, now, run, feed=feed, records=records, place=len(records) - len(fresh))
     except (Damaged, EventRefused) as error:
         return Taken(feed, held(ledger, feed), refused="malformed", detail=error.message)
+    if judged.made is not None:
+        running.keep(feed, ledger.reader(feed).open_stored()[1], judged.made)
+    return taken
 
 
 def _inconsistent(now: Held, run: Run, feed: Feed, error: BadProof) -> Taken:
@@ -217,8 +224,8 @@ def _inconsistent(now: Held, run: Run, feed: Feed, error: BadProof) -> Taken:
 
 
 def _judge(
-    ledger: Ledger, now: Held, run: Run, *, feed: Feed, fresh: Sequence[codec.Record], tail: codec.Record | None, running: Running
-) -> list[Observed] | str:
+    ledger: Ledger, now: Held, run: Run, *, feed: Feed, fresh: Sequence[codec.Record], tail: Tail | None, running: Running
+) -> Judged | str:
     """The open entries to append, once all of the run follows from the word; or why what is held open does not fit.
 
     Raises BadProof if the records do not lead to the word's tree, Damaged if they do not follow each other.
@@ -234,16 +241,17 @@ def _judge(
     if tail is None or tree.size > run.word.records:  # the latter: more has come another way meanwhile
         if fresh:
             verify_consistency(tree.size, run.word.records, tree.root(), run.word.root, run.proof)
-        return []
+        return Judged()
     verify_consistency(tree.size, run.word.records, tree.root(), run.word.root, run.proof)
     if tree.size != run.word.records:
         raise Damaged("open entries before the records that they follow", position=feed.name)
-    if tail.first != run.after.last + 1 or tail.first + tail.count - 1 != run.word.last:
+    if tail.first != run.after.last + 1 or tail.first + len(tail.entries) - 1 != run.word.last:
         raise Damaged("open entries that do not end where the word says", position=feed.name)
     opened = ledger.reader(feed).open_stored()[1] if now.last else []
     before = opened[: run.after.last - last]
-    arrived = codec.open_record(tail)
-    if digest(arrived, running.of(feed, before)[0]).digest() != run.word.open:
+    arrived = tail.entries
+    made = digest(arrived, running.of(feed, before))
+    if made.digest() != run.word.open:
         if not before:  # all of the open part came with it: then it is not that what is held differs
             raise Damaged("open entries that are not those of the word", position=feed.name)
         return "the open entries held are not those of the word"
@@ -251,7 +259,7 @@ def _judge(
     for index, (mine, theirs) in enumerate(zip(opened[len(before) :], arrived, strict=False), tail.first):
         if mine != theirs:
             raise Forked(feed.at(index), ("what is held", "what the origin signed"))
-    return arrived[beyond:]
+    return Judged(arrived[beyond:], tail.checked, made)
 
 
 def _take(
@@ -260,16 +268,16 @@ def _take(
     now: Held,
     *,
     fresh: Sequence[codec.Record],
-    arrived: Sequence[Observed],
+    judged: Judged,
     own: Feed | None,
     stamp: Callable[[Event], Observed] | None,
 ) -> Taken:
-    with ledger.transaction():
+    with ledger.attempt():
         for record in fresh:
             ledger.take(feed, record)
-        if arrived:
-            ledger.append(list(arrived), observer=feed, seal=False)
-        entries = tuple(ledger.read(feed, after=now.last)) if fresh or arrived else ()
+        if judged.arrived:
+            ledger.append(judged.arrived, observer=feed, seal=False, checked=judged.checked)
+        entries = tuple(ledger.read(feed, after=now.last)) if fresh or judged.arrived else ()
         written: tuple[Entry, ...] = ()
         if own is not None and stamp is not None and any(entry.kind not in QUIET for entry in entries):
             receipt = ledger.append(stamp(FeedReceived(feed.id, entries[-1].index)), observer=own)

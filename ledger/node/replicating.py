@@ -1,9 +1,10 @@
 """Every machine comes to hold every feed: who has what, who asks whom, and what is passed on at once.
 
 A machine says how far it can give each feed (`Have`), when a link is made, when something other than pings arrives, and with
-every ping. Who lacks something asks for it, one run at a time and one link per feed, so that bulk never delays a ping; what does
-not come in time is asked of another. The own entries are pushed without being asked to whoever had all before them. So the
-entries of a machine reach one that has no link to it, and the log of a machine that died is with the rest.
+every third ping. Who lacks something asks for it, one run at a time and one link per feed, so that bulk never delays a ping; what
+does not come in time is asked of another. The own entries are pushed without being asked to whoever asked for what was before
+them: pings once an interval, so that each word is spoken once for all peers, and anything else at once. So the entries of a
+machine reach one that has no link to it, and the log of a machine that died is with the rest.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ PATIENCE_NS: Final = 10 * SECOND
 GATHER_NS: Final = 50 * MS
 """What arrives within so short a time is told of once."""
 PLACES_MAX: Final = 400
+TICK: Final = ("tick",)
+"""Under it the core remembers when pings are pushed next, or were last."""
 NOTHING: Final = (Named("none", 1, ""), 0)
 
 
@@ -35,13 +38,14 @@ def greet(core: Core, channel: Channel) -> None:
 
 def news(core: Core, channel: Channel, *, own: bool = False) -> tuple[Place, ...]:
     """How far each feed (or the own alone) can be given, where the other side was not told and does not have as much; they count
-    as told.
+    as told. What is pushed anyway is not told of.
     """
     found = []
     told, have = channel.told, channel.have
+    pushed = core.feed.id if core.feed.id in channel.given else ""
     for feed_id in (core.feed.id,) if own else core.gives:
         last = core.gives.get(feed_id, 0)
-        if last > told.get(feed_id, 0) and last > have.get(feed_id, NOTHING)[1]:
+        if feed_id != pushed and last > told.get(feed_id, 0) and last > have.get(feed_id, NOTHING)[1]:
             found.append(Place(core.named[feed_id], last))
             told[feed_id] = last
             if len(found) == PLACES_MAX:
@@ -50,18 +54,38 @@ def news(core: Core, channel: Channel, *, own: bool = False) -> tuple[Place, ...
 
 
 def wrote(core: Core, entries: tuple[Entry, ...]) -> None:
-    """Own entries are stored. What is more than pings goes out at once."""
+    """Own entries are stored. What is more than pings goes out at once, pings with the next tick."""
     core.named[core.feed.id] = Named.of(core.feed)
     core.last = core.gives[core.feed.id] = entries[-1].index
     if all(entry.kind in QUIET for entry in entries):
+        _tick(core)
         return
+    _push(core)
+    if any(peer.channel is not None and core.feed.id not in peer.channel.given for peer in core.peers.values()):
+        _spread(core)
+
+
+def _tick(core: Core) -> None:
+    """Push what is there at the next tick, one of which there is an interval. The first is half of one away: a machine with a
+    single peer then has one result at each tick, and not now two and now none.
+    """
+    tick = core.memo.get(TICK, 0)
+    if tick > core.now.mono_ns:
+        return
+    following = tick + core.interval_ns
+    if following <= core.now.mono_ns:
+        following = core.now.mono_ns + core.interval_ns // 2
+    core.memo[TICK] = following
+    core.later(following - core.now.mono_ns, partial(_push, core))
+
+
+def _push(core: Core) -> None:
+    """Give what is new of the own feed to all who had what was before it."""
     for peer in core.peers.values():
         channel = peer.channel
         if channel is not None and core.feed.id in channel.given:
             channel.told[core.feed.id] = core.last
             core.do(Give(channel.number, core.named[core.feed.id], None))
-        elif channel is not None:
-            _spread(core)
 
 
 def _spread(core: Core) -> None:
@@ -89,7 +113,9 @@ def told(core: Core, channel: Channel, feeds: tuple[Place, ...]) -> None:
 
 def want(core: Core, feed_id: str) -> None:
     """Ask for what is missing of a feed, if somebody has it and nobody was asked."""
-    if core.state == "checking" or not core.writable or feed_id in core.wanted:
+    if core.state == "checking" or not core.writable:
+        return
+    if feed_id in core.wanted and core.now.mono_ns - core.wanted[feed_id][1] < PATIENCE_NS:
         return
     held = core.holds(feed_id)
     if core.most.get(feed_id, 0) <= held.last:
@@ -154,14 +180,16 @@ def nothing(core: Core, channel: Channel, heard: Nothing) -> None:
 
 
 def pushed(core: Core, channel: Channel, heard: Push) -> None:
-    """A run came. While the record is being checked, or the medium refuses, nothing is taken; it is asked for afterwards, for it
-    may be the last that there is of its feed.
+    """A run came. While the record is being checked, or the medium refuses, nothing is taken; it is remembered that it is to be
+    had, for it may be the last that there is of its feed.
     """
     run = heard.run
     core.can_give(channel, run.word.id, run.feed, max(run.word.last, channel.have.get(run.word.id, NOTHING)[1]))
     if core.state == "checking" or not core.writable:
         _came(core, channel, run.word.id)
         return
+    if run.word.id != core.feed.id:
+        core.wanted.setdefault(run.word.id, (channel.number, core.now.mono_ns))  # until it is judged, nobody is asked for it
     core.do(Take(channel.number, heard.run))
     key = ("pushed", run.word.id)
     if core.memo.get(key, -1) <= core.now.mono_ns:  # the medium may refuse it: ask for it then

@@ -63,11 +63,18 @@ class Channel(msgspec.Struct):
         return self.number > 0
 
 
+class Timer(msgspec.Struct):
+    """What is done at a deadline; nothing, once it was called off."""
+
+    call: Callable[[], None] | None
+
+
 class Pinged(msgspec.Struct):
-    """A ping that waits for its answer: when it was sent, on the monotonic clock, and over which link."""
+    """A ping that waits for its answer: when it was sent, on the monotonic clock, over which link, and what ends the waiting."""
 
     sent_ns: int
     link: str
+    late: Timer
 
 
 class Peer(msgspec.Struct):
@@ -156,7 +163,7 @@ class Core:
         self.snapshot: Snapshot = view.at(now.wall_ns)
         self._events: list[Observed] = []
         self._actions: list[Action] = []
-        self._timers: list[tuple[int, int, Callable[[], None]]] = []
+        self._timers: list[tuple[int, int, Timer]] = []
         self._sequence = 0
 
     # Out.
@@ -201,19 +208,25 @@ class Core:
 
     # Time.
 
-    def later(self, delay_ns: int, call: Callable[[], None]) -> None:
-        """Call back when so much time has passed."""
+    def later(self, delay_ns: int, call: Callable[[], None]) -> Timer:
+        """Call back when so much time has passed, unless it is called off by then."""
         self._sequence += 1
-        heapq.heappush(self._timers, (self.now.mono_ns + max(delay_ns, 0), self._sequence, call))
+        timer = Timer(call)
+        heapq.heappush(self._timers, (self.now.mono_ns + max(delay_ns, 0), self._sequence, timer))
+        return timer
 
     def deadline(self) -> int | None:
         """The next instant, on the monotonic clock, at which there is something to do."""
+        while self._timers and self._timers[0][2].call is None:
+            heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
 
     def due(self) -> None:
         """Do what has become due."""
         while self._timers and self._timers[0][0] <= self.now.mono_ns:
-            heapq.heappop(self._timers)[2]()
+            call = heapq.heappop(self._timers)[2].call
+            if call is not None:
+                call()
 
     def jitter(self, of_ns: int) -> int:
         """Between half of it and all of it."""

@@ -115,6 +115,35 @@ def test_a_mutated_record_is_refused_or_is_a_record(data):
     assert codec.encode_record(codec.make_record(record.first, codec.open_record(record))) == data
 
 
+def _taken(entry):
+    try:
+        codec.check(entry, "an entry")
+    except EventRefused:
+        return False
+    return True
+
+
+@given(_mutants(), st.integers(0, 60))
+def test_what_a_few_entries_come_from_may_be_spelled_otherwise_but_they_are_taken_by_the_record(data, limit):
+    """Any bytes are refused, hold more than were asked for, or hold entries each of which an append would take; those of a record
+    are the record's.
+    """
+    try:
+        few = codec.decode_few(data, limit)
+    except (Damaged, EventRefused):
+        few = None
+    try:
+        record = codec.decode_record(data)
+    except Damaged:
+        record = None
+    if few is not None:
+        assert 1 <= len(few[1]) <= limit
+        assert all(map(_taken, few[1]))
+        assert record is None or few == (record.first, codec.open_record(record))
+    elif record is not None and record.count <= limit:
+        assert not all(map(_taken, codec.open_record(record)))
+
+
 anything = (
     st.none()
     | st.booleans()

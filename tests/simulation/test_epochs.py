@@ -100,8 +100,8 @@ def test_a_ledger_key_is_changed(tmp_path):
 
 
 def test_a_founder_acts_from_the_first_entry_of_its_next_epoch_on(tmp_path):
-    """Alpha, which founded the cluster, changes its ledger key twice in one moment: the second change stands right after the first
-    entry of epoch 2, and counts all the same.
+    """Alpha, which founded the cluster, changes its ledger key twice in one moment: the second change stands right after the
+    first entry of epoch 2, and counts all the same.
     """
     run, _said = watched_run(13)
     world, (alpha, *_others) = run.world, run.nodes.values()

@@ -201,7 +201,9 @@ def test_who_refuses_shows_what_it_holds_of_the_refused(seconds: int) -> None:
     own = {feed: log for feed, log in run.nodes["bravo"].disk.items() if feed.machine == "bravo"}
     first, second = sorted(own, key=lambda feed: feed.epoch)
     opened = own[second][0].event
-    assert (opened.why, opened.lost_from, opened.lost_until) == ("restored", len(own[first]) + 1, len(held[first]))
+    assert (opened.why, opened.lost_until) == ("restored", len(held[first]))
+    # Nothing was written in the places that were lost; but what others hold of them, charlie perhaps by now, came back.
+    assert len(own[first]) in {opened.lost_from - 1, opened.lost_until}
     assert held[first][: len(own[first])] == own[first]
 
 

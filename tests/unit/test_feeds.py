@@ -298,3 +298,20 @@ def test_damage_that_sqlite_sees_is_said_in_our_words(path, tmp_path):
         except Damaged:
             seen += 1
     assert seen > 5
+
+
+@pytest.mark.parametrize("size", [1, 3, 40])
+def test_what_is_read_as_it_is_written_is_what_is_read_at_the_end(tmp_path, size):
+    """The writer reads what it has just appended, each time after what it read before: across seals and clocks set back the
+    entries and their instants are those of a whole read at that time.
+    """
+    entries = ENTRIES[:120]
+    with Ledger.create(tmp_path / "a.ledger", incarnation=INCARNATION) as ledger:
+        for start in range(0, len(entries), size):
+            ledger.append(entries[start : start + size], observer=FEED)
+            if start % 50 == 49:
+                ledger.seal(FEED)
+            last = ledger.head(FEED).last
+            fresh = list(ledger.read(FEED, after=start))
+            with Ledger.open(tmp_path / "a.ledger") as other:
+                assert fresh == list(other.read(FEED))[start:last]

@@ -10,7 +10,8 @@ from ledger.codec import decode_record, encode_record, make_record
 from ledger.entry import Observed
 from ledger.identity import Feed, incarnation_id
 from ledger.keys import generate
-from ledger.node.replicas import RUN_MAX_BYTES, Held, Run, Running, held, run_after, speak, take_run
+from ledger.node.replicas import RUN_MAX_BYTES, Held, Run, held, run_after, speak, take_run
+from ledger.node.running import Running
 from ledger.node.words import digest
 from ledger.store import Ledger
 from replay.check import verify
@@ -165,6 +166,36 @@ def test_a_fork_is_kept_and_named(origin, replica, tmp_path, sealed):
     assert [problem.what.split(":")[0] for problem in verify([path]).problems] == ["is contradicted"]
 
 
+def test_a_run_that_cannot_be_taken_leaves_those_beside_it(origin, replica, tmp_path):
+    """Several runs share a transaction: one that turns out to contradict what is held only when it is written is kept as
+    evidence, and the others stand.
+    """
+    origin.append(pings(10, 5), observer=FEED)
+    other, key = tmp_path / "delta.ledger", generate()
+    feed = Feed.of(INCARNATION, "delta", 1, key.text)
+    with _twin(tmp_path, origin, 7) as twin, Ledger.create(other, incarnation=INCARNATION) as beside:
+        beside.open_feed("delta", at=SECOND, ledger_key=key.text)
+        beside.append(pings(10, 30), observer=feed)
+        first = run_after(beside, feed, Held(), speak(beside, feed, key))
+        origin.append(ev.NoteAdded("one"), observer=FEED, at=60 * SECOND)
+        carry(origin, replica)
+        twin.append(pings(70, 3), observer=FEED)
+        twin.seal(FEED)
+        run = run_after(twin, FEED, Held(1, 2), speak(twin, FEED, KEY))
+        with replica.transaction():
+            assert take_run(replica, first, incarnation=INCARNATION).held.last == 31
+            told = take_run(replica, run, incarnation=INCARNATION)
+            beside.append(pings(50, 3), observer=feed)
+            more = run_after(beside, feed, Held(0, 31), speak(beside, feed, key))
+            assert take_run(replica, more, incarnation=INCARNATION).held.last == 34
+        assert told.forked == 8
+        assert list(replica.read(feed)) == list(beside.read(feed))
+    assert [entry.event for entry in replica.read(FEED)] == [entry.event for entry in origin.read(FEED)]
+    path = replica.path
+    replica.close()
+    assert [problem.what.split(":")[0] for problem in verify([path]).problems] == ["is contradicted"]
+
+
 def test_a_gap_and_a_stale_run_change_nothing(origin, replica):
     """A run that begins beyond what is held is a gap; one that says less than is held says nothing new."""
     origin.append(pings(10, 1500), observer=FEED)
@@ -213,7 +244,7 @@ def test_what_is_remembered_of_an_open_part_is_what_it_is(entries, stops):
     running = Running()
     for stop in [*stops, len(entries)]:
         opened = entries[:stop]
-        made, bound = running.of(FEED, opened)
-        assert made.digest() == digest(opened).digest()
-        assert not opened or len(encode_record(make_record(1, opened))) <= bound
+        assert running.of(FEED, opened).digest() == digest(opened).digest()
+        assert not opened or len(encode_record(make_record(1, opened))) <= running.bound(FEED, opened)
         running.of(FEED, entries[stop // 2 : stop])
+        running.bound(FEED, entries[stop // 2 : stop])

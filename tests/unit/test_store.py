@@ -10,7 +10,8 @@ from ledger.entry import Observed, Opaque
 from ledger.errors import Conflict, Damaged, EventRefused, Locked, NotALedger, Refused, WrongIncarnation
 from ledger.events import FeedOpened, LinkLost, NoteAdded
 from ledger.identity import Feed
-from ledger.store import Branch, Ledger, instant_ns
+from ledger.instants import instant_ns
+from ledger.store import Branch, Ledger
 
 ALPHA = feed_of()
 
@@ -152,6 +153,35 @@ def test_several_appends_stand_or_fall_together(ledger):
         with Ledger.open(ledger.path) as reader:
             assert reader.head("alpha").last == 1
     assert observed(ledger.read("alpha", after=1)) == [*minutes(1200), note("x")]
+
+
+def test_an_attempt_that_fails_takes_nothing_else_with_it(ledger):
+    """Within a transaction what was attempted in vain leaves no trace, what stood before it and after it stands, and nothing of
+    all that does before the transaction has ended.
+    """
+    ledger.open_feed("alpha", at=0)
+
+    def fail():
+        with ledger.attempt():
+            ledger.append(minutes(1200, first=3), observer="alpha")
+            ledger.open_feed("charlie", at=0)
+            raise ZeroDivisionError
+
+    with ledger.transaction():
+        ledger.append(note("before"), observer="alpha")
+        with pytest.raises(ZeroDivisionError):
+            fail()
+        assert ledger.head("alpha").last == 2
+        with ledger.attempt():
+            ledger.append(note("after"), observer="alpha", expect=2)
+        with Ledger.open(ledger.path) as reader:
+            assert reader.head("alpha").last == 1
+    assert [feed.name for feed in ledger.feeds()] == ["alpha"]
+    assert observed(ledger.read("alpha", after=1)) == [note("before"), note("after")]
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with Ledger.open(ledger.path) as reader:
+        assert observed(reader.read("alpha", after=1)) == [note("before"), note("after")]
 
 
 def test_a_callers_own_trouble_is_not_blamed_on_the_ledger(ledger):
