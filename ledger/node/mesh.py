@@ -353,7 +353,7 @@ class Mesh:
         channel = core.channels.get(seen.channel)
         if channel is not None and channel.stage == "ending" and seen.refused is None:
             linking.ask_why(core, channel, channel.asks)
-        if channel is not None and channel.stage == "judging":
+        if channel is not None and channel.stage == "judging" and seen.refused != "medium":
             if seen.refused is not None and seen.again is None:
                 admission.turn_away(core, channel, "not-a-member", f"what entitles it does not hold: {seen.refused}")
             else:

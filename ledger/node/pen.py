@@ -101,7 +101,9 @@ class Pen:
             self.flush()
         begun: list[sig.Take] = []
         if self.full:
-            begun += actions
+            for action in actions:
+                begun.append(action)
+                self._not_taken(action)
             return begun
         batch = self.waiting
         try:
@@ -114,8 +116,7 @@ class Pen:
         except LedgerError:
             self.flush()
             for action in begun:
-                if not self.full:
-                    self._take(action)
+                self._take(action)
             return begun
         if receipt is not None:
             self._stands(receipt, batch)
@@ -129,13 +130,21 @@ class Pen:
         self.waiting += self._mesh.take_events()
         self.flush()
         if self.full:
+            self._not_taken(action)
             return
         try:
             taken = self.exchange.judge(action, self._mesh.core.stamp)
         except LedgerError as error:
             self._log({"event": "run-not-taken", "feed": action.run.feed.machine, "error": error.message})
+            self._not_taken(action)
             return
         self._mesh.observe(self._now(), self.exchange.took(action, taken))
+
+    def _not_taken(self, action: sig.Take) -> None:
+        """The medium refused a run: the core has it asked for again."""
+        feed = action.run.feed.feed(self.feed.incarnation)
+        there = held(self._ledger, feed)
+        self._mesh.observe(self._now(), sig.Took(action.channel, feed, there, there.last, refused="medium"))
 
     # Epochs.
 

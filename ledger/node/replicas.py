@@ -42,7 +42,7 @@ QUIET: Final = frozenset(("ping.answered", "ping.failed", "feed.received", "head
 
 _CONTROLS: Final = msgspec.msgpack.Decoder(tuple[int, int, int, list[codec.Control], msgspec.Raw])
 
-Why = Literal["signature", "gap", "again", "inconsistent", "malformed"]
+Why = Literal["signature", "gap", "again", "inconsistent", "malformed", "medium"]
 Part = Annotated[bytes, Meta(max_length=codec.RECORD_MAX_BYTES)]
 
 

@@ -191,16 +191,17 @@ def pushed(core: Core, channel: Channel, heard: Push) -> None:
     if run.word.id != core.feed.id:
         core.wanted.setdefault(run.word.id, (channel.number, core.now.mono_ns))  # until it is judged, nobody is asked for it
     core.do(Take(channel.number, heard.run))
-    key = ("pushed", run.word.id)
-    if core.memo.get(key, -1) <= core.now.mono_ns:  # the medium may refuse it: ask for it then
-        core.memo[key] = core.now.mono_ns + PATIENCE_NS
-        core.later(PATIENCE_NS, partial(want, core, run.word.id))
 
 
 def took(core: Core, seen: Took) -> None:
     """A run was judged."""
     feed_id = seen.feed.id
     channel = core.channels.get(seen.channel)
+    if seen.refused == "medium":  # nothing is wrong with the run: it is asked for again
+        if channel is not None:
+            _came(core, channel, feed_id)
+        core.later(PATIENCE_NS, partial(want, core, feed_id))
+        return
     grew = seen.held.last > core.held.get(feed_id, Held()).last
     if seen.feed != core.feed:
         core.held[feed_id] = seen.held

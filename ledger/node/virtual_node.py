@@ -325,10 +325,13 @@ class VirtualNode:
 
     def _take(self, action: sig.Take) -> None:
         mesh, run = self.mesh, action.run
-        if mesh is None or self.full:
+        if mesh is None:
             return
         feed = mesh.core.feed_of(run.feed)
         log = self.disk.get(feed, [])
+        if self.full:
+            mesh.observe(self.now, sig.Took(action.channel, feed, Held(0, len(log)), len(log), refused="medium"))
+            return
         given: Any = run
         if feed == self.feed:
             ahead = run.word.last if run.word.last > len(log) else None
