@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -26,6 +26,7 @@ from ledger.feeds import FeedReader
 from ledger.heads import RecordRow
 from ledger.identity import Feed
 from ledger.merkle import Frontier, consistency_proof, verify_consistency
+from ledger.node.running import Running
 from ledger.node.words import Hash, Named, Word, digest, spoken
 from ledger.notes import Signer
 from ledger.store import Branch, Ledger
@@ -34,14 +35,6 @@ RUN_MAX_BYTES: Final = 62_000
 """Records and open entries of one run: with the proof and the word it stays below a frame's 64 KiB."""
 OPEN_MAX_BYTES: Final = 48_000
 """An open part of more bytes than this is sealed before its origin speaks of it, so that it fits in a run."""
-PING_MAX_BYTES: Final = 10 * 8
-"""A ping in a record: nine numbers and that of its context, each in eight byte planes at most."""
-CONTEXT_MAX_BYTES: Final = 700
-"""What the pings of a group share: a machine, a link (of 64 letters, four bytes each), a feed, and nine first numbers."""
-_FRAME_BYTES: Final = 1_500
-"""What is there once: the heads of up to 152 planes, and the record's own."""
-_SHARED: Final = ("peer", "link", "reason", "peer_boot", "feed")
-_OPTIONAL: Final = ("held", "sent_us", "received_us", "replied_us", "returned_us")
 QUIET: Final = frozenset(("ping.answered", "ping.failed", "feed.received", "head.witnessed"))
 """Kinds whose arrival needs no `feed.received` of its own: pings state what is held."""
 
@@ -68,37 +61,6 @@ class Run(msgspec.Struct, frozen=True, gc=False, array_like=True, forbid_unknown
     proof: Annotated[tuple[Hash, ...], Meta(max_length=64)]
     tail: Part
     word: Word
-
-
-class Running:
-    """What is known of open parts as far as they were looked at, so that each entry is looked at once: of how many entries, the
-    last of them, their digest, and how many bytes they may have at most. Entries stay the same objects while an open part grows.
-    """
-
-    def __init__(self) -> None:
-        self._made: dict[str, tuple[int, Observed | None, Any, int, set[tuple[object, ...]]]] = {}
-
-    def of(self, feed: Feed, entries: Sequence[Observed]) -> tuple[Any, int]:
-        """`digest(entries)`, of the open part of a feed, and a bound of what they take as a record."""
-        count, last, made, size, contexts = self._made.get(feed.id, (0, None, None, _FRAME_BYTES, set()))
-        if count > len(entries) or (count and entries[count - 1] is not last):
-            count, made, size, contexts = 0, None, _FRAME_BYTES, set()
-        fresh = entries[count:]
-        made = digest(fresh, made)
-        for each in fresh:
-            event: Any = each.event
-            if not codec.is_ping(event):
-                size += 64 + len(event.kind) + len(codec.encode_event(event))
-                continue
-            size += PING_MAX_BYTES
-            told = [getattr(event, name, None) for name in _SHARED]
-            given = (each.boot, each.mono_ns is None, *told, *(getattr(event, name, None) is None for name in _OPTIONAL))
-            if given not in contexts:
-                contexts.add(given)
-                size += CONTEXT_MAX_BYTES
-        if entries:
-            self._made[feed.id] = len(entries), entries[-1], made, size, contexts
-        return made, size
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -128,8 +90,8 @@ def speak(ledger: Ledger, feed: Feed, signer: Signer, running: Running | None = 
     """The origin's word on its own feed as it is now. An open part too large to travel is sealed first."""
     running = running or Running()
     opened = ledger.reader(feed).open_stored()[1]
-    made, bound = running.of(feed, opened)
-    if bound > OPEN_MAX_BYTES and len(codec.encode_record(codec.make_record(1, opened))) > OPEN_MAX_BYTES:
+    made = running.of(feed, opened)
+    if running.bound(feed, opened) > OPEN_MAX_BYTES and len(codec.encode_record(codec.make_record(1, opened))) > OPEN_MAX_BYTES:
         ledger.seal(feed)
         made = digest(())
     head = ledger.head(feed)
@@ -243,7 +205,7 @@ def _judge(
     opened = ledger.reader(feed).open_stored()[1] if now.last else []
     before = opened[: run.after.last - last]
     arrived = codec.open_record(tail)
-    if digest(arrived, running.of(feed, before)[0]).digest() != run.word.open:
+    if digest(arrived, running.of(feed, before)).digest() != run.word.open:
         if not before:  # all of the open part came with it: then it is not that what is held differs
             raise Damaged("open entries that are not those of the word", position=feed.name)
         return "the open entries held are not those of the word"
