@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import Any, Final, Protocol
 
 from ledger import codec, rows
@@ -38,6 +38,8 @@ class FeedReader(RowReader):
 
     mirror: Mirror | None = None
     _timeline: tuple[int, Timeline] | None = None
+    _peak: tuple[int, Observed | None, int] = 0, None, 0
+    """An open entry's index, itself, and the latest wall clock up to it."""
 
     def head(self) -> Head:
         """How far the feed goes now."""
@@ -52,14 +54,7 @@ class FeedReader(RowReader):
         return timeline.peaks[record.n - 1] if timeline.peaks else record.before_ns
 
     def _placed(
-        self,
-        observed: Sequence[Observed],
-        first: int,
-        number: int | None,
-        before: int | None,
-        timeline: Timeline,
-        *,
-        skip: int = 0,
+        self, observed: Sequence[Observed], first: int, number: int | None, before: int | None, timeline: Timeline
     ) -> list[Entry]:
         walls = [entry.at_ns for entry in observed]
         if timeline.stretches:
@@ -68,7 +63,7 @@ class FeedReader(RowReader):
         feed = self.feed
         return [
             Entry(feed, index, o.at_ns, _today(o.event), o.boot, o.mono_ns, instant, number)
-            for index, (o, instant) in islice(enumerate(zip(observed, effective, strict=True), first), skip, None)
+            for index, (o, instant) in enumerate(zip(observed, effective, strict=True), first)
         ]
 
     def open_part(self, timeline: Timeline | None = None, after: int = 0) -> list[Entry]:
@@ -91,7 +86,25 @@ class FeedReader(RowReader):
         if timeline.peaks and len(timeline.peaks) <= head.records:
             timeline = self.timeline()  # sealed since
         before = timeline.peaks[head.records] if timeline.peaks else head.peak_ns
-        return self._placed(observed, head.sealed + 1, None, before, timeline, skip=max(0, after - head.sealed))
+        skip = min(max(0, after - head.sealed), len(observed))
+        if skip and timeline.stretches:
+            return self._placed(observed, head.sealed + 1, None, before, timeline)[skip:]
+        if skip:
+            before = self._risen(observed, head.sealed, skip, before)
+        return self._placed(observed[skip:], head.sealed + 1 + skip, None, before, timeline)
+
+    def _risen(self, observed: Sequence[Observed], sealed: int, count: int, before: int | None) -> int:
+        """The latest wall clock of the first so many open entries and of what was `before` them. Who follows a feed asks for what
+        is new in an open part that grows: each entry of it is looked at once, as long as the same objects are given.
+        """
+        index, last, peak = self._peak
+        done = index - sealed
+        if not 0 < done <= count or observed[done - 1] is not last:
+            done, peak = 1, observed[0].at_ns if before is None else max(observed[0].at_ns, before)
+        if done < count:
+            peak = max(peak, *[entry.at_ns for entry in observed[done:count]])
+        self._peak = sealed + count, observed[count - 1], peak
+        return peak
 
     def open_stored(self) -> tuple[Head, list[Observed]]:
         """The head and the open entries as they are stored, as of one moment."""

@@ -140,7 +140,7 @@ def take_run(
     try:
         run.word.check(feed)
         records = [codec.decode_record(body) for body in run.records]
-        tail = codec.decode_record(run.tail) if run.tail else None
+        tail, arrived = codec.opened_record(run.tail) if run.tail else (None, [])
     except BadSignature as error:
         return Taken(feed, now, refused="signature", detail=error.message)
     except Damaged as error:
@@ -153,9 +153,9 @@ def take_run(
     if run.after.records > now.records or (tail is not None and run.after.last > now.last):
         return Taken(feed, now, refused="gap", detail=f"after {run.after.last}, held are {now.last}")
     try:
-        judged = _judge(ledger, now, run, feed=feed, fresh=fresh, tail=tail, running=running or Running())
+        judged = _judge(ledger, now, run, feed=feed, fresh=fresh, tail=tail, arrived=arrived, running=running or Running())
     except Forked:
-        return _forked(ledger, now, run, feed=feed, records=[], place=0, tail=codec.open_record(tail) if tail else ())
+        return _forked(ledger, now, run, feed=feed, records=[], place=0, tail=arrived)
     except BadProof as error:
         return _inconsistent(now, run, feed, error)
     except (Damaged, EventRefused) as error:
@@ -179,9 +179,11 @@ def _inconsistent(now: Held, run: Run, feed: Feed, error: BadProof) -> Taken:
 
 
 def _judge(
-    ledger: Ledger, now: Held, run: Run, *, feed: Feed, fresh: Sequence[codec.Record], tail: codec.Record | None, running: Running
-) -> list[Observed] | str:
-    """The open entries to append, once all of the run follows from the word; or why what is held open does not fit.
+    ledger: Ledger, now: Held, run: Run, *, feed: Feed, fresh: Sequence[codec.Record], tail: codec.Record | None,
+    arrived: list[Observed], running: Running,
+) -> list[Observed] | str:  # fmt: skip
+    """The open entries to append, of those that `arrived`, once all of the run follows from the word; or why what is held open
+    does not fit.
 
     Raises BadProof if the records do not lead to the word's tree, Damaged if they do not follow each other.
     """
@@ -204,7 +206,6 @@ def _judge(
         raise Damaged("open entries that do not end where the word says", position=feed.name)
     opened = ledger.reader(feed).open_stored()[1] if now.last else []
     before = opened[: run.after.last - last]
-    arrived = codec.open_record(tail)
     if digest(arrived, running.of(feed, before)).digest() != run.word.open:
         if not before:  # all of the open part came with it: then it is not that what is held differs
             raise Damaged("open entries that are not those of the word", position=feed.name)
