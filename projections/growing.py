@@ -7,14 +7,15 @@ a record is. `grown_by` is the definition; that both agree is a law. No effects,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 
 from ledger.blocks import Group
 from ledger.entry import Entry
-from ledger.events import PingAnswered, PingFailed
+from ledger.events import ClockStepped, NodeStarted, PingAnswered, PingFailed
 from ledger.identity import Feed
 from ledger.instants import may_disown
 from projections.feed_state import FeedState
@@ -24,6 +25,8 @@ Refold = Callable[[Feed, int], FeedState]
 FEW: Final = 24
 """So few entries are folded sooner one by one."""
 _PINGS: Final = (PingAnswered, PingFailed)
+_DISOWNING: Final = frozenset((NodeStarted.kind, ClockStepped.kind))
+_KIND: Final = attrgetter("event.kind")
 
 
 def grown_by(state: FeedState, entry: Entry, refold: Refold) -> FeedState:
@@ -43,7 +46,7 @@ def grown_by_all(state: FeedState, entries: Sequence[Entry], refold: Refold) -> 
     """The same for all of `entries`, neighbours in the feed of `state`, one after another."""
     start = max(0, state.entries + 1 - entries[0].index) if entries else 0
     while len(entries) - start > FEW:
-        stop = next((place for place in range(start, len(entries)) if may_disown(entries[place].event)), len(entries))
+        stop = next((place for place in _disowning(entries, start)), len(entries))
         if stop - start > FEW:
             _grow(state, entries[start:stop])
         else:
@@ -55,6 +58,16 @@ def grown_by_all(state: FeedState, entries: Sequence[Entry], refold: Refold) -> 
     for entry in entries[start:]:
         state = grown_by(state, entry, refold)
     return state
+
+
+def _disowning(entries: Sequence[Entry], start: int) -> Iterator[int]:
+    """The places from `start` on of entries that may disown what stands before them."""
+    kinds = list(map(_KIND, entries))
+    if _DISOWNING.isdisjoint(kinds):
+        return
+    for place in range(start, len(entries)):
+        if kinds[place] in _DISOWNING and may_disown(entries[place].event):
+            yield place
 
 
 def _grow(state: FeedState, entries: Sequence[Entry]) -> None:
