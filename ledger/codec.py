@@ -266,18 +266,24 @@ def encode_record(record: Record) -> bytes:
 
 def decode_record(data: bytes) -> Record:
     """The record that canonical bytes hold. Raises Damaged if they hold none, or are not what it encodes to."""
+    return opened_record(data)[0]
+
+
+def opened_record(data: bytes) -> tuple[Record, list[Observed]]:
+    """The same, with its entries as `open_record` gives them: they are at hand once its bytes were found to be canonical."""
     if len(data) > RECORD_MAX_BYTES:
         raise Damaged(f"a record of {len(data)} bytes, the limit is {RECORD_MAX_BYTES}")
     try:
         record = _RECORD_DECODER.decode(data)
         if record.format != RECORD_FORMAT or record.count < 1:
             raise Damaged(f"a record of format {record.format}")
-        again = encode_record(make_record(record.first, open_record(record)))
+        entries = open_record(record)
+        again = encode_record(make_record(record.first, entries))
     except (*_UNREADABLE, IndexError, StopIteration, OverflowError) as error:
         raise Damaged(f"no record: {error}") from None
     if again != data:
         raise Damaged("a record that does not encode to itself")
-    return record
+    return record, entries
 
 
 def decode_few(data: bytes, limit: int) -> tuple[int, list[Observed]] | None:

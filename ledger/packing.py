@@ -28,6 +28,7 @@ from ledger import planes
 from ledger.blocks import AT, BACK, COMMON, DELTA, GIVEN, HELD, HOLD, MONO, NUMBER, RTT, SENT, SPAN, Block, Column, Context
 from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, MONO_MAX_NS, Observed
 from ledger.events import PingAnswered, PingFailed
+from ledger.packing_few import FEW, arranged_few
 from ledger.packing_lanes import Arranged, Numbering, arranged, demand_numbers
 from ledger.unpacking import Pings
 
@@ -90,10 +91,13 @@ def arrange(pings: Sequence[Observed], first: int, controls: Sequence[int]) -> P
     """
     if not pings:
         return Pings(_EMPTY, first, controls)
-    try:
-        block, sizes, order, kept = arranged(pings)
-    except (TypeError, ValueError, OverflowError, AttributeError):  # not the way for these, or no pings: the plain way says
-        block, sizes, order, kept = arranged_plainly(pings)
+    found = arranged_few(pings) if len(pings) <= FEW else None
+    if found is None:
+        try:
+            found = arranged(pings)
+        except (TypeError, ValueError, OverflowError, AttributeError):  # not the way for these, or no pings: the plain way says
+            found = arranged_plainly(pings)
+    block, sizes, order, kept = found
     opened = Pings(block, first, controls, sizes)
     opened.keep(order, kept)
     return opened

@@ -51,6 +51,7 @@ class FeedWriter:
         self.head: Head
         self.tail: list[Observed]
         self.head, self.tail = self._reader.open_rows()
+        self._clear = 0
         peaks = self.head.frontier
         self._frontier = Frontier(self.head.records, [peaks[at : at + 32] for at in range(0, len(peaks), 32)])
         known = self._reader.contexts(range(self.head.contexts))
@@ -137,6 +138,7 @@ class FeedWriter:
             place += record.count
         fresh = max(start, len(self.tail))
         self.tail = [*tail[start:fresh], *map(_as_stored, tail[fresh:])]
+        self._clear = len(self.tail) if seal else max(0, self._clear - start)  # it was looked through to its end, or not
         if records and stood:
             self._cover(written)
         begin = max(written, self.head.sealed) + 1
@@ -144,11 +146,13 @@ class FeedWriter:
         self._set_head(last=written + len(batch))
 
     def _due(self, tail: Sequence[Observed], start: int) -> int:
-        """How many entries from `start` on form a record now; 0 if none."""
+        """How many entries from `start` on form a record now; 0 if none. `tail` begins with the open part."""
         window = tail[start : start + RECORD_ENTRIES]
-        kinds = [entry.event.__class__ for entry in window]
-        if self.feed.ledger_key is not None and not SEALING.isdisjoint(kinds):
-            return next(place for place, kind in enumerate(kinds, 1) if kind in SEALING)
+        if self.feed.ledger_key is not None:
+            known = max(0, self._clear - start)
+            for place, entry in enumerate(window[known:], known + 1):
+                if entry.event.__class__ in SEALING:
+                    return place
         return len(window) if len(window) == RECORD_ENTRIES else 0
 
     def _make(self, first: int, entries: Sequence[Observed]) -> tuple[codec.Record, Pings]:
@@ -164,6 +168,7 @@ class FeedWriter:
         """Seal the open part, as at a stop, within the caller's transaction. Whether there was anything to seal."""
         if not self.tail:
             return False
+        self._clear = 0
         while self.tail:
             record, pings = self._make(self.head.sealed + 1, self.tail)
             self._insert_record(record, pings, self.tail)
@@ -203,6 +208,7 @@ class FeedWriter:
         self._insert_record(record, pings, entries)
         if self.tail:
             self.tail = self.tail[record.count :]
+            self._clear = max(0, self._clear - record.count)
             self._cover(held)
         self._set_head(last=max(last, held))
 

@@ -16,10 +16,8 @@ No effects, no clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
-
-import msgspec
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from ledger import events as ev
 from ledger.entry import Entry, Opaque
@@ -29,10 +27,9 @@ from ledger.instants import may_disown
 from projections.cluster import Cluster
 from projections.coverage import covered_at
 from projections.feed_state import FeedState
+from projections.growing import Refold, grown_by_all
 from projections.views import View
 
-Refold = Callable[[Feed, int], FeedState]
-"""The fold of a feed's first so many entries, with effective instants as these alone make them."""
 _STATING = (ev.PingAnswered, ev.PingFailed, ev.FeedReceived)
 
 
@@ -88,17 +85,8 @@ def holds(cluster: Cluster) -> bool:
     return state is not None and covered_at(state, cluster.at_ns, cluster.end_ns(state.feed), cluster.interval_ns)
 
 
-def grown_by(state: FeedState, entry: Entry, refold: Refold) -> FeedState:
-    """`state`, grown in place by the next entry of its feed, which counts from when the entries so far alone make it count; or
-    the fold anew, where the entry sets the clock back behind some of them.
-    """
-    if entry.index <= state.entries:
-        return state
-    if may_disown(entry.event) and entry.at_ns < state.last_ns:
-        return refold(state.feed, entry.index)
-    at_ns = max(entry.at_ns, state.last_ns) if state.entries else entry.at_ns
-    state.apply(entry if entry.effective_ns == at_ns else msgspec.structs.replace(entry, effective_ns=at_ns))
-    return state
+WAITING_MAX: Final = 500
+"""So many entries that may be folded wait at most until somebody asks."""
 
 
 class Belief:
@@ -106,11 +94,16 @@ class Belief:
 
     `apply` is told of every entry once it is stored, own and others', each feed's in order. `refold` gives the fold of a
     feed's stored beginning: it is asked for only where a clock was set back, or a machine says that it holds less than before.
+    What was learned is folded when somebody asks, many entries at once: what a state comes to follows from how much of a feed
+    is known, and not from when it was folded.
     """
 
     def __init__(self, own: Feed, refold: Refold) -> None:
         self._refold = refold
         self._own = FeedState(own)
+        self._wrote_last = 0, 0
+        """Index and instant of the last own entry, of which some may wait to be folded."""
+        self._written: list[Entry] = []
         self._states: dict[str, FeedState] = {}
         self._feeds: dict[str, Feed] = {}
         self._stored: dict[str, int] = {}
@@ -118,6 +111,8 @@ class Belief:
         self._kept: dict[str, int] = {}
         self._grown: dict[str, int] = {}
         self._waiting: dict[str, list[Entry]] = {}
+        self._touched: dict[str, None] = {}
+        """Ids of the feeds of which more or less is stored, or said to be held, than when they were folded."""
         self._lent: set[str] = set()
 
     @classmethod
@@ -137,6 +132,7 @@ class Belief:
         """
         belief = cls(own.feed, refold)
         belief._own = own.copy()
+        belief._wrote_last = own.entries, own.last_ns
         for state in others:
             belief._states[state.feed.id] = state.copy()
         for feed, count in stored.items():
@@ -158,12 +154,12 @@ class Belief:
         """From here on the machine writes `feed`, a newer epoch, and knows the one before as far as it was applied: what was
         lost of it has not been, and comes back, if it does, as any other's entries do.
         """
-        before = self._own
+        before = self._fold_own()
         if before.entries:
             self._states[before.feed.id] = before
             self._feeds[before.feed.id] = before.feed
             self._stored[before.feed.id] = self._kept[before.feed.id] = before.entries
-        self._own = FeedState(feed)
+        self._own, self._wrote_last = FeedState(feed), (0, 0)
 
     def apply(self, entry: Entry) -> None:
         """Learn of an entry that is stored now."""
@@ -173,14 +169,22 @@ class Belief:
             return
         name = feed.id
         self._feeds[name] = feed
-        stored = self._stored.get(name, 0)
-        if entry.index == stored + 1:
+        if entry.index == self._stored.get(name, 0) + 1:
             self._stored[name] = entry.index
-            self._waiting.setdefault(name, []).append(entry)
-            self._advance(name)
+            waiting = self._waiting.get(name)
+            if waiting is None:
+                waiting = self._waiting[name] = []
+            waiting.append(entry)
+            self._touched[name] = None
+            if len(waiting) % WAITING_MAX == 0:
+                self._fold(name)
 
     def at(self, now_ns: int) -> Cluster:
         """The belief at `now_ns`, wall clock of the machine; no earlier than its last entry."""
+        self._fold_own()
+        for name in self._touched:
+            self._fold(name)
+        self._touched.clear()
         lacking = {
             name: (self._stored.get(name, 0), held)
             for name, held in self._said.items()
@@ -192,13 +196,19 @@ class Belief:
     # What its own entries say.
 
     def _wrote(self, entry: Entry) -> None:
-        if entry.index <= self._own.entries:
+        last, last_ns = self._wrote_last
+        if entry.index <= last:
             return
-        name = self._own.feed.id
-        self._own = self._grow(self._own, entry)
-        at_ns = self._own.last_ns
-        self._grown = {feed: min(grown, at_ns) for feed, grown in self._grown.items()} if may_disown(entry.event) else self._grown
-        event = entry.event
+        name, event = self._own.feed.id, entry.event
+        self._written.append(entry)
+        if may_disown(event):
+            last_ns = self._fold_own().last_ns
+            self._grown = {feed: min(grown, last_ns) for feed, grown in self._grown.items()}
+        elif not last or entry.at_ns > last_ns:
+            last_ns = entry.at_ns
+        self._wrote_last = entry.index, last_ns
+        if len(self._written) >= WAITING_MAX:
+            self._fold_own()
         if isinstance(event, ev.FeedOpened) and event.why == "new" and entry.index == 1:
             self._forget()
         told = stated(event)
@@ -206,16 +216,23 @@ class Belief:
             return
         feed, held = told
         if held > self._said.get(feed, 0):
-            self._grown[feed] = at_ns
+            self._grown[feed] = last_ns
         self._said[feed] = held
-        self._advance(feed)
+        self._touched[feed] = None
 
     def _forget(self) -> None:
         """An empty disk: nothing that was known is known; what is stored by now came since."""
         for known in (self._states, self._said, self._kept, self._grown):
             known.clear()
 
-    def _advance(self, name: str) -> None:
+    def _fold_own(self) -> FeedState:
+        """The fold of the own feed, with all that was written."""
+        if self._written:
+            self._own = grown_by_all(self._unlent(self._own), self._written, self._refold)
+            self._written = []
+        return self._own
+
+    def _fold(self, name: str) -> None:
         """Bring what is believed of a feed to what is held of it, as far as it is stored."""
         state = self._states.get(name)
         done = state.entries if state is not None else 0
@@ -225,19 +242,18 @@ class Belief:
         feed = self._feeds[name]
         waiting = self._waiting.get(name, [])
         if aim > done and waiting and waiting[0].index <= done + 1:
-            state = state if state is not None else FeedState(feed)
-            for entry in waiting[: aim - waiting[0].index + 1]:
-                state = self._grow(state, entry)
-            self._states[name] = state
-            self._waiting[name] = waiting[aim - waiting[0].index + 1 :]
+            state = self._unlent(state) if state is not None else FeedState(feed)
+            known = aim - waiting[0].index + 1
+            self._states[name] = grown_by_all(state, waiting[:known], self._refold)
+            self._waiting[name] = waiting[known:]
             return
         self._lent.discard(name)
         self._states[name] = self._refold(feed, aim)
 
-    def _grow(self, state: FeedState, entry: Entry) -> FeedState:
-        """The state after an entry; one that was lent stays as it is."""
+    def _unlent(self, state: FeedState) -> FeedState:
+        """A state that may grow: one that was lent stays as it is."""
         name = state.feed.id
-        if name in self._lent:
-            self._lent.discard(name)
-            state = state.copy()
-        return grown_by(state, entry, self._refold)
+        if name not in self._lent:
+            return state
+        self._lent.discard(name)
+        return state.copy()

@@ -16,9 +16,10 @@ from ledger.errors import NotCovered, Refused
 from ledger.events import FeedOpened
 from ledger.feeds import FeedReader
 from ledger.identity import Feed, Position, parse_position
-from projections.belief import Belief, Refold, believed, growths
+from projections.belief import Belief, believed, growths
 from projections.cluster import Cluster
 from projections.feed_state import FeedState
+from projections.growing import Refold
 from replay.folding import alone
 
 Moment = int | datetime | str | Position

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 from ledger.entry import Entry
 from ledger.events import PingAnswered
 from ledger.identity import Feed
-from projections.belief import grown_by
 from projections.feed_state import FeedState
+from projections.growing import grown_by
 from projections.links import evidence, link_at
 from replay.folding import prefix
 from replay.history import History

@@ -38,10 +38,10 @@ from ledger.node.state import Channel, Core, Peer
 from ledger.node.view import Craft, View
 from ledger.node.words import Named
 
-ACTS: Final = (
+ACTS: Final = frozenset((
     "feed.opened", "cluster.created", "cluster.dissolved", "settings.changed", "machine.joined", "machine.left",
     "machine.disconnected", "machine.reconnected", "hostname.changed", "key.changed",
-)  # fmt: skip
+))  # fmt: skip
 """Kinds that may change who is in, how they are reached, or how often they are pinged."""
 
 
@@ -138,10 +138,13 @@ class Mesh:
     def stored(self, entries: Sequence[Entry]) -> None:
         """These are on stable storage: own entries, and others' that were taken in."""
         core = self.core
+        learn = core.view.apply
         for entry in entries:
-            core.view.apply(entry)
-        own = tuple(entry for entry in entries if entry.feed == core.feed)
-        if any(entry.kind in ACTS for entry in entries):
+            learn(entry)
+        kinds = {entry.event.kind for entry in entries}
+        mine = core.feed
+        own = tuple([entry for entry in entries if entry.feed == mine])
+        if not kinds.isdisjoint(ACTS):
             core.last = max(core.last, own[-1].index if own else 0)
             core.refresh()
         # Answers go before the entries themselves: who hears that this machine has left ends the link.
@@ -156,9 +159,11 @@ class Mesh:
             admitting.stored(core, entry)
             if isinstance(entry.event, MachineLeft) and entry.event.cause == "removed":
                 farewell.begin(core, entry.event.machine, wire.Place(Named.of(entry.feed), entry.index))
-        if any(entry.kind in ACTS for entry in entries):
+        if not kinds.isdisjoint(ACTS):
             self.reconcile()
-        if any(isinstance(entry.event, MachineReconnected) and entry.event.machine == core.me for entry in entries):
+        if MachineReconnected.kind in kinds and any(
+            isinstance(entry.event, MachineReconnected) and entry.event.machine == core.me for entry in entries
+        ):
             for peer in core.peers.values():
                 dialling.dial(core, peer, anyway=True)
 

@@ -169,7 +169,10 @@ class Run:
         """What does not hold though the world has been quiet; nothing, if all is well."""
         wrong = []
         running = {name: node for name, node in self.nodes.items() if node.mesh is not None}
-        want = {feed: len(log) for node in running.values() for feed, log in node.disk.items() if feed.machine == node.name}
+        want = {feed: log for node in running.values() for feed, log in node.disk.items() if feed.machine == node.name}
+        # Of what was written within the last intervals the tail may be on its way.
+        before = SECOND + self.world.now_ns - 5 * self.interval_ns
+        dues = {feed: sum(o.mono_ns is None or o.mono_ns < before for o in log) for feed, log in want.items()}
         for name, node in running.items():
             core = node.mesh.core if node.mesh is not None else None
             if core is None:
@@ -180,13 +183,10 @@ class Run:
                 peer = core.peers.get(other)
                 if peer is None or (peer.channel is None and not {name, other} & core.snapshot.planned):
                     wrong.append(f"{name} has no link to {other}: {peer.reason if peer else 'unknown to it'}")
-            for feed, last in want.items():
-                held = node.disk.get(feed, [])
-                source = self.nodes[feed.machine].disk[feed]
-                # Of what was written within the last intervals the tail may be on its way.
-                due = sum(o.mono_ns is None or o.mono_ns < SECOND + self.world.now_ns - 5 * self.interval_ns for o in source)
-                if len(held) < due:
-                    wrong.append(f"{name} holds {len(held)} of {feed.name}, of which {due} of {last} are old enough")
+            for feed, due in dues.items():
+                held = len(node.disk.get(feed, ()))
+                if held < due:
+                    wrong.append(f"{name} holds {held} of {feed.name}, of which {due} of {len(want[feed])} are old enough")
         return wrong
 
     def save(self, folder: str) -> list[str]:

@@ -30,6 +30,7 @@ Stage = Literal["greeting", "judging", "up", "guest", "ending"]
 SECOND: int = 1_000_000_000
 MS: int = 1_000_000
 FEEDS_MAX = 10_000
+NONE_HELD = Held()
 
 
 class Channel(msgspec.Struct):
@@ -304,7 +305,7 @@ class Core:
 
     def holds(self, feed_id: str) -> Held:
         """How much of a feed is held."""
-        return Held(0, self.last) if feed_id == self.feed.id else self.held.get(feed_id, Held())
+        return Held(0, self.last) if feed_id == self.feed.id else self.held.get(feed_id, NONE_HELD)
 
     stranger: Callable[[Channel, Reason, str], None]
     """Records that one whose channel did not come to be a link was turned away; set by `mesh`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, get_args
 
 import msgspec
@@ -25,6 +26,7 @@ from ledger.node.virtual_node import START_NS, Views, VirtualNode
 
 DIAL_TIMEOUT_NS: Final = 10 * SECOND
 LATENCY_NS: Final = (1 * MS, 30 * MS)
+_SPREAD_NS: Final = LATENCY_NS[1] - LATENCY_NS[0] + 1
 
 
 class Cable(msgspec.Struct):
@@ -58,6 +60,7 @@ class World:
         self._heap: list[tuple[int, int, Callable[[], Any]]] = []
         self._sequence = 0
         self.nodes = {name: VirtualNode(self, name, place) for place, name in enumerate(names)}
+        self._addresses = {node.address: node for node in self.nodes.values()}
         self._found(settings or SettingsChanged(1), addressing)
 
     def _found(self, settings: SettingsChanged, addressing: Addressing) -> None:
@@ -101,7 +104,7 @@ class World:
         self.now_ns = until_ns
 
     def _delay(self) -> int:
-        delay = self.dice.between(*LATENCY_NS) + self.slow_ns
+        delay = LATENCY_NS[0] + self.dice.below(_SPREAD_NS) + self.slow_ns
         while self.lossy and self.dice.chance(self.lossy):
             delay += 200 * MS  # lost, and sent again
             self.coverage["loss"] += 1
@@ -111,7 +114,7 @@ class World:
 
     def by_address(self, address: str) -> VirtualNode | None:
         """The machine at an address."""
-        return next((node for node in self.nodes.values() if node.address == address), None)
+        return self._addresses.get(address)
 
     def dial(self, node: VirtualNode, action: sig.Dial) -> None:
         """Carry a dial: two round trips, or a time-out."""
@@ -155,21 +158,23 @@ class World:
         if found is None:
             return
         cable, side = found
-        if (node.name, cable.ends[1 - side].name) in self.cuts:
+        if self.cuts and (node.name, cable.ends[1 - side].name) in self.cuts:
             cable.held.append((side, message))
             return
         when = max(self.now_ns + self._delay(), cable.free_ns[side])
         cable.free_ns[side] = when
-        there = cable.ends[1 - side]
+        self.at(when, partial(self._arrive, cable, side, message))
 
-        def arrive() -> None:
-            if cable.open and self.cables.get((there.name, cable.numbers[1 - side])) == (cable, 1 - side):
-                if (node.name, there.name) in self.cuts:
-                    cable.held.append((side, message))
-                else:
-                    there.observe(sig.Heard(cable.numbers[1 - side], message))
-
-        self.at(when, arrive)
+    def _arrive(self, cable: Cable, side: int, message: wire.Message) -> None:
+        """A message has come to the end of a cable, if that still stands."""
+        there, number = cable.ends[1 - side], cable.numbers[1 - side]
+        found = self.cables.get((there.name, number))
+        if not cable.open or found is None or found[0] is not cable or found[1] != 1 - side:
+            return
+        if self.cuts and (cable.ends[side].name, there.name) in self.cuts:
+            cable.held.append((side, message))
+        else:
+            there.observe(sig.Heard(number, message))
 
     def abort(self, node: VirtualNode, number: int) -> None:
         """One side ends a channel: the other hears of it, if the way is not cut."""

@@ -55,6 +55,11 @@ class VirtualDaemon(Daemon):
     dead = False
     held_up_until = 0.0
 
+    def __init__(self, folder: NodeDir, views: Views, **more: Any) -> None:
+        super().__init__(folder, views, **more)
+        # What dies here is the process and never the machine that the files are on: what was written to them is what they hold.
+        self.ledger._connection.execute("pragma synchronous=off")  # noqa: SLF001 - a node has no say in it
+
     def put(self, seen: sig.Observation) -> None:
         """As it is, while it lives."""
         if not self.dead:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -73,6 +74,14 @@ class VirtualRun(msgspec.Struct, frozen=True):
     word: Word
 
 
+class Stretch(msgspec.Struct):
+    """Entries of one feed that were written one after another: where they stand in its log."""
+
+    feed: Feed
+    first: int
+    last: int
+
+
 class Craft:
     """Played craft: a signature is a hash over the key's name."""
 
@@ -125,7 +134,8 @@ class VirtualNode:
         self.boots = 0
         self.disk: Disk = {}
         self.by_id: dict[str, Feed] = {}
-        self.journal: list[Entry | Feed] = []
+        self.journal: list[Stretch | Feed] = []
+        """What was written, in that order; a feed is that of an epoch which begins there."""
         self.feed: Feed
         self.view: View
         self.mesh: Mesh | None = None
@@ -149,12 +159,25 @@ class VirtualNode:
         """Write to the disk."""
         log = self.disk.setdefault(feed, [])
         self.by_id[feed.id] = feed
-        entries = [
-            Entry(feed, index, o.at_ns, o.event, o.boot, o.mono_ns, o.at_ns) for index, o in enumerate(batch, len(log) + 1)
-        ]
+        first = len(log) + 1
+        entries = [Entry(feed, index, o.at_ns, o.event, o.boot, o.mono_ns, o.at_ns) for index, o in enumerate(batch, first)]
         log += batch
-        self.journal += entries
+        before = self.journal[-1] if self.journal else None
+        if isinstance(before, Stretch) and before.feed == feed:
+            before.last = len(log)
+        elif batch:
+            self.journal.append(Stretch(feed, first, len(log)))
         return entries
+
+    def written(self) -> Iterator[Entry | Feed]:
+        """The journal, entry by entry."""
+        for item in self.journal:
+            if isinstance(item, Feed):
+                yield item
+            else:
+                log = self.disk[item.feed][item.first - 1 : item.last]
+                for index, o in enumerate(log, item.first):
+                    yield Entry(item.feed, index, o.at_ns, o.event, o.boot, o.mono_ns, o.at_ns)
 
     # Life.
 
@@ -163,7 +186,7 @@ class VirtualNode:
         self.boots += 1
         feeds = [item for item in self.journal if isinstance(item, Feed)]
         self.view = self.world.views(feeds[0], self.disk)
-        for item in self.journal[1:]:
+        for item in islice(self.written(), 1, None):
             if isinstance(item, Feed):
                 self.view.begin(item)
             else:
@@ -180,8 +203,10 @@ class VirtualNode:
 
     def _before(self) -> str | None:
         """The software that ran here last, by the disk."""
-        own = (item.event for item in reversed(self.journal) if isinstance(item, Entry) and item.feed.machine == self.name)
-        return next((event.software for event in own if isinstance(event, NodeStarted)), None)
+        own = [item for item in self.journal if isinstance(item, Stretch) and item.feed.machine == self.name]
+        logs = (reversed(self.disk[item.feed][item.first - 1 : item.last]) for item in reversed(own))
+        events = (observed.event for observed in chain.from_iterable(logs))
+        return next((event.software for event in events if isinstance(event, NodeStarted)), None)
 
     def crash(self) -> None:
         """Power is gone."""
@@ -193,9 +218,10 @@ class VirtualNode:
 
     def roll_back(self, entries: int) -> None:
         """The disk is set back by so many writes (while the machine is off), but never before its own admission."""
-        floor = next((place for place, item in enumerate(self.journal) if isinstance(item, Entry) and item.feed.machine ==
-                      self.name and item.index == 3), len(self.journal))  # fmt: skip
-        kept = self.journal[: max(floor + 1, len(self.journal) - entries)]
+        written = list(self.written())
+        floor = next((place for place, item in enumerate(written) if isinstance(item, Entry) and item.feed.machine ==
+                      self.name and item.index == 3), len(written))  # fmt: skip
+        kept = written[: max(floor + 1, len(written) - entries)]
         if isinstance(kept[-1], Feed):  # a feed comes with its first entry
             kept.pop()
         self.journal = []
@@ -226,7 +252,8 @@ class VirtualNode:
             events, actions = self.mesh.take_events(), self.mesh.take_actions()
             if not events and not actions:
                 break
-            self.store(events)
+            if events or self._batch:
+                self.store(events)
             for action in actions:
                 self.do(action)
         if self.mesh is None:
@@ -274,6 +301,12 @@ class VirtualNode:
         match action:
             case sig.Send():
                 world.send(self, action.channel, action.message)
+            case sig.Give():
+                self._give(action)
+            case sig.Take():
+                if self.mesh is not None:
+                    self.store(self.mesh.take_events())
+                self._take(action)
             case sig.Abort():
                 world.abort(self, action.channel)
             case sig.Dial():
@@ -282,12 +315,6 @@ class VirtualNode:
                 world.look_up(self, action)
             case sig.Probe():
                 world.probe(self, action)
-            case sig.Give():
-                self._give(action)
-            case sig.Take():
-                if self.mesh is not None:
-                    self.store(self.mesh.take_events())
-                self._take(action)
             case sig.Begin():
                 self._begin(action)
             case sig.Trust():
@@ -346,7 +373,7 @@ class VirtualNode:
         fresh = given.entries[len(log) - given.after :]
         entries = self.keep(feed, fresh)
         own: list[Entry] = []
-        if any(entry.kind not in QUIET for entry in entries):
+        if not QUIET.issuperset([entry.event.kind for entry in entries]):
             own = self.keep(self.feed, [mesh.core.stamp(FeedReceived(feed.id, entries[-1].index))])
         size = len(self.disk[feed])
         mesh.observe(self.now, sig.Took(action.channel, feed, Held(0, size), size, tuple(entries), tuple(own)))

@@ -13,6 +13,8 @@ from recorded import keepable, on_disk
 from ledger.errors import NotCovered
 from ledger.identity import Feed
 from ledger.testing import History, entries, histories, worlds
+from projections import belief as beliefs
+from projections import growing
 from projections.belief import Belief, stated
 from replay import states
 from replay.believing import live
@@ -129,6 +131,18 @@ def catch_up(twin: Belief, logs: dict, done: dict, feed: Feed, until: int) -> No
     for entry in logs[feed][done[feed] : until]:
         twin.apply(entry)
     done[feed] = max(done[feed], min(until, len(logs[feed])))
+
+
+@given(histories(size_max=25), SEALS, st.integers(1, 5), st.data())
+def test_a_belief_is_the_same_whenever_it_was_folded(
+    history: History, seals: list[int], waiting_max: int, data: st.DataObject
+) -> None:
+    """The same where hardly anything waits to be folded until somebody asks, and what does is folded at once."""
+    history = keepable(history)
+    with on_disk(history, seals) as opened, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beliefs, "WAITING_MAX", waiting_max)
+        patch.setattr(growing, "FEW", 0)
+        kept_up(history, opened, data.draw(st.sampled_from(sorted({feed.machine for feed in history}))), data)
 
 
 @given(histories(size_max=25), SEALS, st.data())

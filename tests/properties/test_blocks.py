@@ -2,19 +2,20 @@
 
 from itertools import accumulate, pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import planes, rows
+from ledger import packing_few, planes, rows
 from ledger.blocks import COMMON, DELTA, Column
 from ledger.codec import make_record
 from ledger.cutting import groups_until
-from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, MONO_MAX_NS, Observed
-from ledger.events import NoteAdded, PingAnswered, PingFailed
+from ledger.entry import INSTANT_MAX_NS, INSTANT_MIN_NS, MONO_MAX_NS, Observed, Opaque
+from ledger.events import NodeStarted, NoteAdded, PingAnswered, PingFailed
 from ledger.packing import arrange, arranged_plainly, pack
 from ledger.packing_lanes import arranged
 from ledger.planes import TooWide
-from ledger.unpacking import Pings, plain_values, quick_values, unpack
+from ledger.unpacking import Pings, few_values, may_wrap, plain_values, quick_values, unpack
 
 NOW = 1_767_225_600_000_000_000
 H = "0123456789abcdef" * 4
@@ -136,6 +137,41 @@ def test_lanes_refuse_what_they_do_not_make_alike(run):
     assert quick.block == arranged_plainly(run).block
 
 
+@given((runs | likely() | alike()).map(lambda run: run[: packing_few.FEW]))
+def test_a_few_pings_make_the_block_that_the_plain_way_makes_of_them(run):
+    """Of a few pings, whatever they are: the same block, order and columns at hand, or none where a difference is too great."""
+    few, plain = packing_few.arranged_few(run), arranged_plainly(run)
+    wide = any(abs(a.at_ns - b.at_ns) >= 2**62 for a in run for b in run)
+    wide = wide or any(p.mono_ns is not None and abs(p.at_ns - p.mono_ns) >= 2**61 for p in run)
+    assert few is not None or wide
+    if few is None:
+        return
+    assert (few.block, few.sizes, few.order) == (plain.block, plain.sizes, plain.order)
+    assert {index: list(values) for index, values in few.values.items()} == {
+        index: list(values) for index, values in plain.values.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        PingAnswered("bravo", 2**60 + 1, 1), PingAnswered("bravo", -1, 1), PingAnswered("bravo", 1, 0.5),
+        PingAnswered("bravo", 1, None),
+        PingAnswered("bravo", 1, 1, sent_us=2**60 + 1), PingAnswered("bravo", 1, 1, held=-1), PingAnswered("bravo", True, 1),
+        PingFailed("bravo", "one"), PingFailed("bravo", 1, None), NodeStarted(1), Opaque("ping.answered", 1, b""),
+    ],
+)  # fmt: skip
+def test_what_is_no_ping_or_no_number_is_not_made_of_a_few(event):
+    """What the plain way refuses is left to it to refuse."""
+    assert packing_few.arranged_few([Observed(10**18, event, 1, 5)]) is None
+
+
+@pytest.mark.parametrize(("at_ns", "mono_ns"), [(2**62 + 1, 5), (-(2**62) - 1, 5), (0, -1), (0, 2**62 + 1), (0.5, 1), (0, 0.5)])
+def test_clocks_out_of_range_are_not_made_of_a_few(at_ns, mono_ns):
+    """The same of the clocks."""
+    assert packing_few.arranged_few([Observed(at_ns, PingAnswered("bravo", 1, 1), 1, mono_ns)]) is None
+
+
 @given(st.lists(st.integers(0, 2**62 - 1), min_size=1, max_size=20), st.integers(2, 2**62 - 1), st.data())
 def test_a_long_integer_is_divided_lane_by_lane_or_not_at_all(numbers, by, data):
     """`divided` gives each quotient where every number leaves the given rest, and None where one does not."""
@@ -158,6 +194,8 @@ def test_a_column_opened_at_once_is_the_one_opened_number_by_number(run):
     for index, column in enumerate(block.columns):
         kept = len(block.contexts) if index in COMMON else sum(context.answered for context in block.contexts)
         starts, delta = opened.starts[: kept + 1], index in DELTA
+        if not may_wrap(column):
+            assert few_values(column, starts, delta=delta) == plain_values(column, starts, delta=delta)
         try:
             quick = quick_values(column, starts, delta=delta)
         except (TooWide, OverflowError):
@@ -179,6 +217,8 @@ def test_columns_that_nobody_packed_open_alike(scale, sizes, delta, base, data):
     column = Column(
         scale, base, tuple(data.draw(some_planes)), (*wide[: data.draw(st.integers(0, 2))], *data.draw(some_planes))[:8]
     )
+    if not may_wrap(column):
+        assert few_values(column, starts, delta=delta) == plain_values(column, starts, delta=delta)
     try:
         quick = quick_values(column, starts, delta=delta)
     except (TooWide, OverflowError):

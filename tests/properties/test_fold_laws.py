@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import msgspec
+import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
@@ -13,8 +15,9 @@ from ledger.blocks import Group
 from ledger.entry import Entry, Opaque
 from ledger.events import PingAnswered, PingFailed
 from ledger.identity import Feed
+from ledger.instants import effective_instants, may_disown
 from ledger.testing import History, entries, histories
-from projections import health
+from projections import growing, health
 from projections.cluster import Cluster
 from projections.feed_state import FeedState
 from projections.projection import fold
@@ -141,6 +144,56 @@ def test_dense_records_of_few_peers_fold_alike(steps: list[tuple[int, object]], 
         state = sealed(state, rows[start : start + size], unfolding=data.draw(st.booleans()))
         start += size
         assert state == folded(rows[:start], feed)
+
+
+BACK = st.sampled_from([0, 0, 0, 0, 1, 30, 400])
+
+
+def anew(rows: list[Entry]) -> Callable[[Feed, int], FeedState]:
+    """The fold of a beginning of `rows`, with the instants that the entries of it alone make."""
+
+    def refold(feed: Feed, count: int) -> FeedState:
+        steps = [row.index for row in rows[:count] if may_disown(row.event)]
+        instants = effective_instants([row.at_ns for row in rows[:count]], steps)
+        placed = [msgspec.structs.replace(row, effective_ns=at) for row, at in zip(rows[:count], instants, strict=True)]
+        return folded(placed, feed)
+
+    return refold
+
+
+def grows_alike(rows: list[Entry], feed: Feed, few: int, data: st.DataObject) -> None:
+    """Grown by parts of `rows` at once, of which some are known already, a state is what it is grown one by one."""
+    state = one = FeedState(feed)
+    one, refold, start = one.copy(), anew(rows), 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(growing, "FEW", few)
+        while start < len(rows):
+            size = data.draw(st.integers(1, len(rows) - start))
+            state = growing.grown_by_all(state, rows[max(0, start - 2) : start + size], refold)
+            for row in rows[start : start + size]:
+                one = growing.grown_by(one, row, refold)
+            start += size
+            assert state == one
+
+
+@given(STEPS, st.lists(BACK, min_size=40, max_size=40), st.integers(0, 6), st.data())
+def test_many_entries_grow_a_state_as_each_would(
+    steps: list[tuple[int, object]], back: list[int], few: int, data: st.DataObject
+) -> None:
+    """Whatever follows whatever, on clocks that also go back: folded many at once it comes to what one by one comes to."""
+    feed = Feed.of("import:x", "alpha")
+    rows, at_ns = [], 10**18
+    for index, ((gap_s, what), back_s) in enumerate(zip(steps, back, strict=False), 1):
+        at_ns += (gap_s - back_s) * 10**9
+        rows.append(Entry(feed, index, at_ns, what, effective_ns=at_ns))
+    grows_alike(rows, feed, few, data)
+
+
+@given(ANY, st.integers(0, 6), st.data())
+def test_entries_of_any_history_grow_a_state_as_each_would(history: History, few: int, data: st.DataObject) -> None:
+    """The same of anything that observers may write."""
+    for feed, rows in by_feed(history).items():
+        grows_alike(rows, feed, few, data)
 
 
 @given(ANY)

@@ -46,11 +46,11 @@ def test_a_disk_set_back_twice_forks_nothing(tmp_path):
     """
     run, said = watched_run(7)
     world, (alpha, *_others) = run.world, run.nodes.values()
-    image = len(alpha.journal)
+    image = len(list(alpha.written()))
     for _ in range(2):
         world.run(world.now_ns + 300 * SECOND)
         alpha.crash()
-        alpha.roll_back(len(alpha.journal) - image)
+        alpha.roll_back(len(list(alpha.written())) - image)
         world.run(world.now_ns + 5 * SECOND)
         alpha.start()
         world.run(world.now_ns + 300 * SECOND)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scene import INCARNATION, KEY, MEMORY, MINUTE_NS, START_NS, answered, feed_of, lost, minutes, note, observed, opening
 
 from ledger import codec, merkle, rows
@@ -87,6 +89,38 @@ def test_any_stretch_is_read_alike(reader, after, until):
     assert list(reader.entries(after, until)) == whole[after : len(whole) if until is None else max(after, until)]
     assert observed(whole) == ENTRIES
     assert [entry.index for entry in whole] == list(range(1, len(ENTRIES) + 1))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([1, 2, 30, 500]), st.integers(-90, 90), st.booleans()), min_size=1, max_size=9),
+    st.booleans(),
+)
+def test_who_follows_a_writer_reads_what_is_there(batches, stepped):
+    """What is new after each batch, of clocks that go on and back, has the instants that it has in the whole, whether the clock
+    was set on record, so that stretches are disowned, or only runs unevenly.
+    """
+    with (
+        tempfile.TemporaryDirectory(dir=MEMORY) as folder,
+        Ledger.create(f"{folder}/a.ledger", incarnation=INCARNATION) as ledger,
+    ):
+        ledger.append([opening(FEED)], observer=FEED)
+        reader, now = ledger.reader(FEED), START_NS + 9000 * MINUTE_NS
+        for size, by, seal in batches:
+            now += by * MINUTE_NS
+            batch = minutes(size, first=now // MINUTE_NS - START_NS // MINUTE_NS)
+            if stepped and by < 0:
+                batch.insert(0, Observed(now, ClockStepped(by * MINUTE_NS)))
+            held = reader.head().last
+            ledger.append(batch, observer=FEED)
+            assert list(reader.entries(held)) == list(reader.entries())[held:]
+            assert list(reader.entries(max(0, held - 7), held + 1)) == list(reader.entries())[max(0, held - 7) : held + 1]
+            now = batch[-1].at_ns
+            if seal:
+                ledger.seal(FEED)
+        found = list(ledger.reader(FEED).entries())
+        steps = [entry.index for entry in found if may_disown(entry.event)]
+        assert [entry.effective_ns for entry in found] == effective_instants([entry.at_ns for entry in found], steps)
 
 
 def test_entries_know_their_record(reader):

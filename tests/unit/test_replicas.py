@@ -1,8 +1,10 @@
 """Runs of a feed between ledgers: what proves itself is taken in whole, what does not is not taken at all."""
 
+from random import Random
+
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import events as ev
@@ -10,7 +12,7 @@ from ledger.codec import decode_record, encode_record, make_record
 from ledger.entry import Observed
 from ledger.identity import Feed, incarnation_id
 from ledger.keys import generate
-from ledger.node.replicas import RUN_MAX_BYTES, Held, Run, held, run_after, speak, take_run
+from ledger.node.replicas import OPEN_MAX_BYTES, RUN_MAX_BYTES, Held, Run, held, run_after, speak, take_run
 from ledger.node.running import Running
 from ledger.node.words import digest
 from ledger.store import Ledger
@@ -248,3 +250,38 @@ def test_what_is_remembered_of_an_open_part_is_what_it_is(entries, stops):
         assert not opened or len(encode_record(make_record(1, opened))) <= running.bound(FEED, opened)
         running.of(FEED, entries[stop // 2 : stop])
         running.bound(FEED, entries[stop // 2 : stop])
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.sampled_from([0, 7, 8, 15, 16, 23, 32, 47, 60]), min_size=8, max_size=8),
+    st.integers(1, 3),
+    st.integers(0, 10),
+    st.integers(0, 2**32),
+)
+def test_a_bound_holds_for_many_pings_of_any_width(widths, peers, failed, seed):
+    """Of hundreds of pings, whose numbers are now narrow and now wide, the record takes no more than the bound says."""
+    running, dice = Running(), Random(seed)
+    entries: list[Observed] = []
+    for number in range(1000):
+        at_ns, mono_ns, count, held, rtt, *stamps = (dice.getrandbits(bits) if bits else 0 for bits in [widths[0], *widths])
+        peer = ["bravo", "charlie", "delta"][number % peers]
+        event: ev.Event = ev.PingAnswered(peer, count, rtt, "1-1", *stamps, 3, held=held)
+        if dice.randrange(10) < failed:
+            event = ev.PingFailed(peer, count, "timeout", "1-1", held=held)
+        entries.append(Observed(at_ns, event, 1, mono_ns))
+    assert len(encode_record(make_record(1, entries))) <= running.bound(FEED, entries)
+
+
+def test_a_mesh_that_is_quiet_never_makes_a_record_to_speak(origin):
+    """Almost a thousand open pings of four links that stand are known to fit in a run by counting alone."""
+    entries = []
+    for number in range(990):
+        mono = 1000 * SECOND + number * 15 * SECOND + 7_345_678 * (number % 11)
+        us, place = mono // 1000, number % 4
+        event = ev.PingAnswered(
+            ["bravo", "charlie", "delta", "echo"][place], number // 4, 30_000 + 977 * (number % 13), f"{place:064}",
+            us - 31_000, us + 5_000, us + 5_100, us - 50, 3, "f" * 64, number,
+        )  # fmt: skip
+        entries.append(Observed(SECOND * 10**9 + mono, event, 2, mono))
+    assert len(encode_record(make_record(1, entries))) <= Running().bound(FEED, entries) < OPEN_MAX_BYTES

@@ -2,10 +2,13 @@
 
 import random
 import sqlite3
+import tempfile
 
 import msgspec
 import pytest
-from scene import INCARNATION, KEY, MINUTE_NS, START_NS, answered, failed, feed_of, lost, minutes, note, observed, opening
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scene import INCARNATION, KEY, MEMORY, MINUTE_NS, START_NS, answered, failed, feed_of, lost, minutes, note, observed, opening
 
 from ledger import codec
 from ledger.entry import Observed, Opaque
@@ -107,6 +110,27 @@ def test_a_keyed_feed_is_sealed_right_after_what_trust_is_built_on(ledger, event
         ledger.append(entries[4:], observer=feed)
         assert ends(ledger, feed) == ([11] if feed is KEYED else [])
         check_all(ledger, feed, entries)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([1, 3, 400, 700]), st.booleans(), st.booleans()), min_size=1, max_size=7))
+def test_what_was_looked_through_is_what_is_there(batches):
+    """However many entries were appended, with what trust is built on among them or not, and whether they were to be sealed: the
+    records are those that a writer makes which begins anew before each batch, and remembers nothing.
+    """
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        whole, anew = (Ledger.create(f"{folder}/{name}.ledger", incarnation=INCARNATION) for name in "ab")
+        batch = [opening(KEYED)]
+        for number, (size, trusted, seal) in enumerate(batches):
+            batch += [*minutes(size, first=1 + 1000 * number), *[Observed(START_NS, MachineJoined("bravo"))] * trusted]
+            whole.append(batch, observer=KEYED, seal=seal)
+            anew.close()
+            anew = Ledger.create(f"{folder}/b.ledger", incarnation=INCARNATION)
+            anew.append(batch, observer=KEYED, seal=seal)
+            assert ends(whole, KEYED) == ends(anew, KEYED)
+            batch = []
+        whole.close()
+        anew.close()
 
 
 def test_a_stop_seals_what_is_open(ledger):
