@@ -188,6 +188,29 @@ def test_what_comes_next_is_typed_for_the_same_node(tmp_path: Path) -> None:
     assert (done.code, done.err.splitlines()[0]) == (5, "meshledger: a node is running at my node already")
 
 
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, told: Path) -> None:
+    """Somebody that the system does not know, as in a container, is told to name what is meant; and nothing is our fault."""
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert "this user has no home" in clear(call("members", XDG_STATE_HOME=""), 2)[0]
+    assert call("members", told, XDG_STATE_HOME="").code == 0
+
+
+def test_a_folder_that_is_gone(tmp_path: Path, told: Path) -> None:
+    """Where the current folder was taken away, that is said of it, and full paths are answered."""
+    for words, code in ((["members", "x.ledger"], 2), (["members", str(told)], 0)):
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        script = f"import os, sys; os.rmdir(os.getcwd()); from replay.cli import main; sys.exit(main({words!r}))"
+        words = [sys.executable, "-P", "-c", script]
+        done = subprocess.run(words, cwd=gone, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert code == 0 or done.stderr.startswith("meshledger: the current folder: there is no such file")
+
+
 def test_error_as_json(told: Path) -> None:
     """Who asked for json, and gets no answer, gets an object that says why; other forms have no place for it."""
     done = call("at", "bogus", told, "-o", "json")
