@@ -110,9 +110,7 @@ cli: Final = Group(
     help=_HELP,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    params=[
-        click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="The version of this program.")
-    ],
+    params=[click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="The version.")],
 )
 
 
