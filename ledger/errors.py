@@ -116,11 +116,8 @@ class WrongIncarnation(LedgerError):
 
     exit_code = 2
 
-    def __init__(self, held: str, given: str, where: str) -> None:
-        super().__init__(
-            f"{where}: belongs to incarnation {given}, this ledger holds {held}",
-            hint="keep the two in ledgers of their own",
-        )
+    def __init__(self, held: str, given: str, where: str, *, hint: str = "keep the two in ledgers of their own") -> None:
+        super().__init__(f"{where}: belongs to incarnation {given}, this ledger holds {held}", hint=hint)
         self.held = held
         self.given = given
 

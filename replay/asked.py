@@ -66,12 +66,17 @@ class Asked:
 
     @property
     def folder(self) -> Path:
-        """The node's directory: `--dir`, else $MESHLEDGER_DIR, else $XDG_STATE_HOME/meshledger."""
+        """The node's directory: `--dir`, else $MESHLEDGER_DIR, else $XDG_STATE_HOME/meshledger. Raises Refused for a user
+        without a home, where none of them is given.
+        """
         named = self.dir or os.environ.get("MESHLEDGER_DIR")
         if named:
             return Path(named)
         state = os.environ.get("XDG_STATE_HOME")
-        return (Path(state) if state else Path.home() / ".local" / "state") / "meshledger"
+        try:
+            return (Path(state) if state else Path.home() / ".local" / "state") / "meshledger"
+        except RuntimeError:  # so Python says it
+            raise Refused("no directory of a node is named, and this user has no home to look in", hint=_HINT) from None
 
     def spelled(self, command: str) -> str:
         """How `command` is typed for the same node: with --dir where that was given."""

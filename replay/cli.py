@@ -62,7 +62,7 @@ _PLACES: Final = {
     "systemd-unit": ("replay.commands_setup", "The unit under which a node runs."),
     "demo": ("replay.commands_program", "A real cluster raised on loopback, broken, and asked about."),
     "schema": ("replay.commands_program", "The JSON Schema of an answer."),
-    "version": ("replay.commands_program", "Of this program, Python, SQLite and the ledger format."),
+    "version": ("replay.commands_program", "The versions of this program, Python, SQLite and ledgers."),
     "completion": ("replay.commands_program", "A script that completes commands in your shell."),
 }
 
@@ -110,9 +110,7 @@ cli: Final = Group(
     help=_HELP,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    params=[
-        click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Of this program.")
-    ],
+    params=[click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="The version.")],
 )
 
 

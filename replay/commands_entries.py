@@ -107,8 +107,8 @@ def log_(
 ) -> int:
     """Entries in the order of their instants, from all ledgers, chosen by machine, link, kind, observer, reason and time.
 
-    A range takes its beginning and leaves out its end, so adjoining ranges lose and repeat nothing. As jsonl, `import`
-    reads them back.
+    A range takes its beginning and leaves out its end, so adjoining ranges lose and repeat nothing. A whole log as jsonl is
+    read back by `import`; for a part of one there is `export`, which tells where records end.
 
     For example:
       meshledger log -k link -L incident.ledger

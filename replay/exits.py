@@ -139,7 +139,9 @@ def lines(failure: Failure) -> list[str]:
 
 def _place(error: BaseException) -> str:
     name = getattr(error, "filename", None)
-    return "the standard output" if name is None else str(name)
+    if name is None:
+        return "the current folder" if isinstance(error, FileNotFoundError) else "the standard output"
+    return str(name)
 
 
 def _sentence(text: str) -> str:

@@ -77,7 +77,7 @@ class Intake:
         """
         self.conflict = Contradiction(self.feed.at(index), [codec.leaf_of(mine).hex(), codec.leaf_of(theirs).hex()])
         count = theirs.first + theirs.count - index
-        self._there -= count - lacking
+        self._there = max(0, self._there - (count - lacking))  # of those before, some were new in this very import
         self._conflicting += count
 
     def _contradict(self, index: int, offered: Sequence[Observed]) -> None:

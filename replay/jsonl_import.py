@@ -1,8 +1,9 @@
 """Lines come back into a ledger: `meshledger import jsonl`, what `jsonl` wrote, wherever it has been since.
 
 Entries go through an `Intake`: what is there is compared, what is new is written, other content at a taken position is
-named and left alone. Neighbouring lines with one `rec` are one record, as their origin sealed it, and are taken so; lines
-without it stay open (a feed without a key seals them by count, as it always does).
+named and left alone. Lines of one feed that follow each other and have one `rec` are one record, as their origin sealed it,
+and are taken so, also where lines of other feeds stand between them (`log` writes them so); lines without it stay open (a
+feed without a key seals them by count, as it always does).
 
 Lines are refused one by one, with number and reason, and kept in the ledger's quarantine. An index has no gaps, so the lines
 of a feed after one that is missing cannot be taken either: they are refused together, and a repaired file brings them later.
@@ -30,8 +31,10 @@ from replay.text import visible
 from replay.union import spelled
 
 COMMIT_LINES: Final = 100_000
-RUN_ENTRIES_MAX: Final = 4096
-"""So many entries wait at most. A record holds 1,024 at most (DESIGN section 5)."""
+RUN_ENTRIES_MAX: Final = 1024
+"""So many entries of a feed wait at most, as a record holds no more (DESIGN section 5)."""
+_MARK: Final = b"\xef\xbb\xbf"
+"""What some editors put before the first line of a text in UTF-8."""
 
 Progress = Callable[[int], None]
 """Told now and then how many lines are done."""
@@ -40,7 +43,7 @@ Progress = Callable[[int], None]
 class _Lane:
     """The lines of one feed, by the name that they give it. `intake` is None where no feed of that name is known; `why`
     it takes no more, if so, since line `stopped`, and how many lines were `refused`. `entries` wait to be written: neighbours
-    from index `first` on, all with one `record`.
+    from index `first` on, all with one `record`. `doubt`: the line just after them was refused; `maybe`: a later one was.
     """
 
     def __init__(self, name: str) -> None:
@@ -52,17 +55,22 @@ class _Lane:
         self.first = 1
         self.record: int | None = None
         self.entries: list[Observed] = []
+        self.doubt = self.maybe = False
+
+    def goes_on(self, placed: Placed) -> bool:
+        """Whether a line is the next of those that wait."""
+        return placed.index == self.first + len(self.entries)
 
 
 class _Importing:
-    """One import while it goes on. `doubt`: a line was refused just after those that wait in `current`."""
+    """One import while it goes on. `mixed`: a feed's lines went on after lines of others."""
 
     def __init__(self, ledger: Ledger, source: str) -> None:
         self._ledger = ledger
         self._source = source
         self._lanes: dict[str, _Lane] = {}
         self._current: _Lane | None = None
-        self._doubt = False
+        self._mixed = False
         self._refused: list[Refusal] = []
 
     def line(self, number: int, data: bytes) -> None:
@@ -76,23 +84,25 @@ class _Importing:
             if not data.isspace():
                 self._refuse(number, data, error.message)
             return
-        lane = self._current
+        lane = self._lanes.get(placed.name)
         if (
             lane is not None
-            and placed.name == lane.name
-            and placed.index == lane.first + len(lane.entries)
             and placed.record == lane.record
+            and lane.goes_on(placed)
             and not lane.why
-            and len(lane.entries) < RUN_ENTRIES_MAX
+            and 0 < len(lane.entries) < RUN_ENTRIES_MAX
         ):
-            self._doubt = False
+            self._mixed |= lane is not self._current
+            self._current = lane
+            lane.doubt = lane.maybe = False
             lane.entries.append(placed.observed)
             return
         self._begin(placed, number, data)
 
     def end(self) -> Import:
         """The last line was taken: what became of all."""
-        self._write_last()
+        for lane in self._lanes.values():
+            self._write(lane, whole=self._ended(lane))
         names = spelled(self._ledger.feeds())
         intakes = {lane.intake.feed: lane.intake for lane in self._lanes.values() if lane.intake is not None}
         for lane in self._lanes.values():
@@ -106,15 +116,14 @@ class _Importing:
         )
 
     def _begin(self, placed: Placed, number: int, data: bytes) -> None:
-        """A line that does not go on where the last one stood: write what waits, and begin anew with this."""
-        lane, before = self._lanes.get(placed.name), self._current
-        if before is not None and before is lane:
-            self._write(whole=placed.index == before.first + len(before.entries))
-        else:
-            self._write_last()
-        self._doubt = False
+        """A line that does not go on where the last one of its feed stood: write what waits, and begin anew with this."""
+        lane = self._lanes.get(placed.name)
         if lane is None:
             lane = self._lanes[placed.name] = self._lane(placed, number)
+        else:
+            again = lane is not self._current and placed.index < lane.first + len(lane.entries)
+            self._write(lane, whole=self._ended(lane) if again else lane.goes_on(placed))
+            self._mixed |= lane is not self._current
         self._current = lane
         intake = lane.intake
         if not lane.why and intake is not None and intake.conflict is None and placed.index > intake.last + 1:
@@ -124,6 +133,7 @@ class _Importing:
             self._ledger.quarantine(self._source, number, lane.why, data)
             return
         lane.first, lane.record, lane.entries = placed.index, placed.record, [placed.observed]
+        lane.doubt = lane.maybe = False
 
     def _lane(self, placed: Placed, number: int) -> _Lane:
         """The lane of a name that was not met before. Raises WrongIncarnation."""
@@ -132,7 +142,7 @@ class _Importing:
         if placed.index > 1:
             held = [feed for feed in self._ledger.feeds() if _names(placed.name, feed)]
             if len(held) == 1:
-                lane.intake = Intake(self._ledger, held[0])
+                lane.intake = self._intake(held[0])
             else:
                 why = "several feeds have that name here" if held else "no feed has that name here"
                 self._stop(lane, number, f"{lane.name} is not begun at #1 in this file, and {why}")
@@ -144,26 +154,33 @@ class _Importing:
             if held_here not in {None, feed.incarnation}:
                 raise WrongIncarnation(str(held_here), feed.incarnation, f"{self._source}, line {number}")
             if _names(placed.name, feed):
-                lane.intake = Intake(self._ledger, feed)
+                lane.intake = self._intake(feed)
             else:
                 self._stop(lane, number, f"{lane.name} opens as {feed.name}~{feed.id[:8]}")
         return lane
 
-    def _write_last(self) -> None:
-        """Write what waits where no line of the same feed follows. A feed that seals by count needs nobody's word for it; of
-        one with a key the origin may have sealed anywhere, and nothing tells a file that was cut just there.
-        """
-        lane = self._current
-        keyed = lane is not None and lane.intake is not None and lane.intake.feed.ledger_key is not None
-        self._write(whole=keyed and not self._doubt)
+    def _intake(self, feed: Feed) -> Intake:
+        """The intake of a feed, once what waits of it under another name is written."""
+        for lane in self._lanes.values():
+            if lane.intake is not None and lane.intake.feed == feed:
+                self._write(lane, whole=self._ended(lane))
+        return Intake(self._ledger, feed)
 
-    def _write(self, *, whole: bool) -> None:
+    def _ended(self, lane: _Lane) -> bool:
+        """Whether what waits is all of its record, where no line of the same feed follows. A feed that seals by count needs
+        nobody's word for it; of one with a key the origin may have sealed anywhere, and nothing tells a file that was cut
+        just there. Where lines of feeds are mixed, a refused one may have been of any.
+        """
+        keyed = lane.intake is not None and lane.intake.feed.ledger_key is not None
+        return keyed and not lane.doubt and not (self._mixed and lane.maybe)
+
+    def _write(self, lane: _Lane, *, whole: bool) -> None:
         """Write what waits. `whole`: if it bears a record's number, it is all of that record."""
-        lane = self._current
-        if lane is None or lane.intake is None or not lane.entries:
+        if lane.intake is None or not lane.entries:
             return
         first, entries, intake = lane.first, lane.entries, lane.intake
         lane.entries = []
+        lane.doubt = lane.maybe = False
         if lane.record is None or not whole or not self._sealed(intake, lane.record, first, entries):
             intake.append(intake.lacking(first, entries), seal=intake.feed.ledger_key is None)
 
@@ -196,7 +213,10 @@ class _Importing:
         lane.why, lane.stopped = why, number
 
     def _refuse(self, number: int, data: bytes, why: str) -> None:
-        self._doubt = True
+        if self._current is not None:
+            self._current.doubt = True
+        for lane in self._lanes.values():
+            lane.maybe = True
         self._refused.append(Refusal(number, visible(why), visible(self._source)))
         self._ledger.quarantine(self._source, number, why, data)
 
@@ -227,6 +247,8 @@ def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     while data := file.readline(LINE_MAX_BYTES + 1):
         number += 1
         more = data
+        if number == 1:
+            data = data.removeprefix(_MARK)
         while not more.endswith(b"\n") and more:
             more = file.readline(LINE_MAX_BYTES)
         yield number, data

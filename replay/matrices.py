@@ -125,7 +125,7 @@ def _archived(path: Path) -> Iterator[Slice]:
         # Some members may be lost, and with them the numbers of all slices: none of it can be used.
         raise Refused(f"{visible(str(path))}: is no whole archive: {visible(str(error))}") from None
     except OSError as error:
-        raise Refused(f"{visible(str(path))}: {(error.strerror or str(error)).lower()}") from None
+        raise Refused(f"{visible(str(path))}: {_said(error)}") from None
 
 
 def _hidden(parts: Sequence[str]) -> bool:
@@ -231,7 +231,7 @@ def read_names(path: str | Path) -> list[tuple[str, str | None]]:
     except UnicodeDecodeError as error:
         raise Refused(f"{shown}: is no UTF-8 text: {error.reason}") from None
     except OSError as error:
-        raise Refused(f"{shown}: {(error.strerror or str(error)).lower()}") from None
+        raise Refused(f"{shown}: {_said(error)}") from None
     names: dict[str, str | None] = {}
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         columns = line.replace(",", " ").split()
@@ -247,3 +247,7 @@ def read_names(path: str | Path) -> list[tuple[str, str | None]]:
             raise Refused(f"{shown}: line {number}: {why}", hint="one machine a line: NAME [HOSTNAME]")
         names[machine] = hostname
     return list(names.items())
+
+
+def _said(error: OSError) -> str:
+    return "there is no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()

@@ -34,10 +34,11 @@ from ledger.events import (
 )  # fmt: skip
 from ledger.identity import IMPORTED, Feed
 from ledger.store import Ledger
+from replay.headlines import counted
 from replay.intake import Intake
 from replay.matrices import LOST, Cells, Slice, SliceError, Unit, default_names, find_slices, parse, read_names
 from replay.receipts import Import, Refusal
-from replay.spans import format_instant
+from replay.spans import format_instant, format_span
 from replay.text import visible
 
 CHUNK_PINGS: Final = 500_000
@@ -81,8 +82,9 @@ class Matrices:
         self._first, rows = self._begin()
         self.names = default_names(len(rows)) if names is None else list(names)
         if len(self.names) != len(rows):
+            first = visible(self._slices[self._first].label)
             raise Refused(
-                f"{len(self.names)} machines are named, {visible(self._slices[self._first].label)} has {len(rows)} rows",
+                f"{counted(len(self.names), 'name')} for machines, {first} has {len(rows)} rows",
                 hint="name one machine for each row",
             )
         self.incarnation = _incarnation(options, self.names, rows)
@@ -131,7 +133,7 @@ def _check(options: Options) -> None:
     if not INSTANT_MIN_NS <= options.start_ns <= INSTANT_MAX_NS:
         raise Refused("the start is out of range", hint="instants lie between 1823-11-12 and 2116-02-20")
     if options.interval_ns % _MS or not 1 <= options.interval_ns // _MS <= _INTERVAL_MAX_MS:
-        raise Refused(f"an interval of {options.interval_ns} ns", hint="whole milliseconds, at most 366 days")
+        raise Refused(f"an interval of {format_span(options.interval_ns)}", hint="whole milliseconds, at most 366 days")
     if not 1 <= options.lost_after <= 1000:
         raise Refused(f"lost after {options.lost_after} failures", hint="from 1 to 1000")
 
@@ -218,7 +220,8 @@ def import_rtt_matrix(ledger: Ledger, matrices: Matrices, progress: Progress | N
     """
     held = ledger.incarnation
     if held not in {None, matrices.incarnation}:
-        raise WrongIncarnation(str(held), matrices.incarnation, "these matrices")
+        same = "an import goes on with the options and the first slice that it began with; for another name another ledger"
+        raise WrongIncarnation(str(held), matrices.incarnation, "what is imported", hint=same)
     observers = [_Observer(place, matrices) for place in range(len(matrices.names))]
     intakes = [Intake(ledger, observer.feed) for observer in observers]
     for done, chunk in matrices.chunks():

@@ -19,11 +19,11 @@ import msgspec
 from ledger import codec, rows
 from ledger.blocks import AT
 from ledger.entry import Observed, Opaque
-from ledger.errors import LedgerError
+from ledger.errors import Damaged, LedgerError
 from ledger.events import FeedOpened
 from ledger.feeds import FeedReader
 from ledger.heads import Head, RecordRow, Timeline
-from ledger.identity import Feed
+from ledger.identity import Feed, parse_position
 from ledger.merkle import Frontier
 from ledger.unpacking import Pings
 
@@ -57,7 +57,10 @@ class Examined(msgspec.Struct):
     problems: list[Problem] = msgspec.field(default_factory=list)
 
     def note(self, index: int, error: Exception | str) -> None:
-        """Remember a problem at or near entry `index`."""
+        """Remember a problem at or near entry `index`, or where the error itself says."""
+        said = parse_position(error.position) if isinstance(error, Damaged) and error.position else None
+        if said is not None and said.names(self.feed):
+            index = said.index
         what = error.message if isinstance(error, LedgerError) else str(error) or type(error).__name__
         self.problems.append(Problem(index, what.removeprefix(f"{self.feed.at(index)}: ").removeprefix(f"{self.feed.name}: ")))
 

@@ -97,6 +97,24 @@ def test_there_and_back_again(history, seals, portion):
         assert heads(other) == heads(one)
 
 
+@given(histories(), st.lists(st.integers(1, 60), max_size=3), st.integers(1, 60), st.randoms(use_true_random=False))
+def test_feeds_may_be_mixed(history, seals, portion, order):
+    """However the lines of different feeds stand between each other, as in a log, the same heads and bytes come back."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        one, other = Path(folder, "one.ledger"), Path(folder, "other.ledger")
+        write(one, history, seals, portion)
+        data = exported(one)
+        rows = data.splitlines(keepends=True)
+        turns = [read_line(row).name for row in rows]
+        lanes = {name: iter([row for row, each in zip(rows, turns, strict=True) if each == name]) for name in turns}
+        order.shuffle(turns)
+        result = take(other, b"".join(next(lanes[name]) for name in turns))
+        assert (result.refused, result.conflicts) == ([], [])
+        assert sum(taken.new for taken in result.feeds.values()) == len(rows)
+        assert heads(other) == heads(one)
+        assert exported(other) == data
+
+
 @given(st.lists(anything, max_size=30), st.booleans())
 def test_a_feed_of_anything(entries, keyed):
     """A feed that opens and then holds any entries in any order goes there and back, keyed or not."""

@@ -103,7 +103,7 @@ def test_4_of_damage(here: Path) -> None:
     path = here / "alpha.ledger"
     path.write_bytes(path.read_bytes().replace(b"no such name", b"no such none"))
     assert "alpha#" in clear(call("show", "alpha#39", path), 4)[0]
-    assert "alpha" in clear(call("verify", path), 4)[0]
+    assert clear(call("verify", path), 4) == ["meshledger: alpha#39: the entry is not what was written"]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_4_of_damage_in_one_of_several(words: list[str], here: Path) -> None:
     done = call(*words, "-q", folder=here)
     clear(done, 4)
     assert "`meshledger verify` of these ledgers names the file" in done.err
-    assert "alpha.ledger: alpha#39" in clear(call("verify", "copy.ledger", "alpha.ledger", "-q", folder=here), 4)[0]
+    assert "alpha#39: alpha.ledger: " in clear(call("verify", "copy.ledger", "alpha.ledger", "-q", folder=here), 4)[0]
 
 
 def test_5(here: Path) -> None:
@@ -188,6 +188,29 @@ def test_what_comes_next_is_typed_for_the_same_node(tmp_path: Path) -> None:
     assert (done.code, done.err.splitlines()[0]) == (5, "meshledger: a node is running at my node already")
 
 
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, told: Path) -> None:
+    """Somebody that the system does not know, as in a container, is told to name what is meant; and nothing is our fault."""
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert "this user has no home" in clear(call("members", XDG_STATE_HOME=""), 2)[0]
+    assert call("members", told, XDG_STATE_HOME="").code == 0
+
+
+def test_a_folder_that_is_gone(tmp_path: Path, told: Path) -> None:
+    """Where the current folder was taken away, that is said of it, and full paths are answered."""
+    for words, code in ((["members", "x.ledger"], 2), (["members", str(told)], 0)):
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        script = f"import os, sys; os.rmdir(os.getcwd()); from replay.cli import main; sys.exit(main({words!r}))"
+        words = [sys.executable, "-P", "-c", script]
+        done = subprocess.run(words, cwd=gone, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert code == 0 or done.stderr.startswith("meshledger: the current folder: there is no such file")
+
+
 def test_error_as_json(told: Path) -> None:
     """Who asked for json, and gets no answer, gets an object that says why; other forms have no place for it."""
     done = call("at", "bogus", told, "-o", "json")
@@ -249,8 +272,9 @@ BAD: dict[str, tuple[Callable[[Path], Any] | None, list[str], int, str]] = {
     "start out of range": (writes("x", b"0 1\n1 0\n"), [*MATRIX, "--start", "2200-01-01"], 2, "the start is out of range"),
     "start without a date": (writes("x", b"0 1\n1 0\n"), [*MATRIX, "--start", "12:00"], 2, "no entry that 'now' could mean"),
     "interval": (writes("x", b"0 1\n1 0\n"), [*MATRIX, "--interval", "1 month"], 2, "'month' has no fixed length"),
+    "short interval": (writes("x", b"0 1\n1 0\n"), [*MATRIX, "--interval", "0.5ms"], 2, "an interval of 500us"),
     "names no text": (writes("x", b"\xff\xfe"), [*MATRIX[:2], "alpha.ledger", *MATRIX[3:], "--names", "x"], 2, "x: is no UTF-8"),
-    "names missing": (writes("x", b"0 1\n1 0\n"), [*MATRIX, "--names", "no"], 2, "no: no such file or directory"),
+    "names missing": (writes("x", b"0 1\n1 0\n"), [*MATRIX, "--names", "no"], 2, "no: there is no such file"),
     "instant": (None, ["at", "3/4/26", "alpha.ledger"], 2, "'3/4/26' names no moment"),
     "instant beyond": (None, ["at", "9999-01-01", "alpha.ledger"], 2, "'9999-01-01' lies beyond all instants"),
     "bidi": (None, ["at", "\u202e2026", "alpha.ledger"], 2, r"'\u202e2026' names no moment"),

@@ -260,6 +260,29 @@ def test_records_come_back_as_they_were_sealed(tmp_path):
     assert exported(tmp_path / "b.ledger") == data
 
 
+def test_a_mark_before_the_first_line_is_none_of_it(tmp_path):
+    """Some editors put a byte order mark there."""
+    feed, first = opened()
+    data = exported(write(tmp_path / "a.ledger", {feed: [first, *pings(9)]}))
+    assert take(tmp_path / "b.ledger", b"\xef\xbb\xbf" + data).refused == []
+    assert exported(tmp_path / "b.ledger") == data
+
+
+def test_in_a_mixed_file_a_broken_line_may_be_anybodys(tmp_path):
+    """Where lines of feeds are mixed, no record that was waiting for its end is believed to be whole after a broken line."""
+    feed, first = opened(key="ed25519:x")
+    other, begun = opened("bravo", key="ed25519:y")
+    source = write(tmp_path / "a.ledger", {feed: [first, *pings(9)], other: [begun, *pings(3)]}, seals=(4, 10))
+    whole = exported(source).splitlines(keepends=True)
+    mixed = [*whole[:4], whole[10], *whole[4:9], *whole[11:], b"broken\n"]
+    take(tmp_path / "b.ledger", b"".join(mixed))
+    with Ledger.open(tmp_path / "b.ledger") as ledger:
+        assert (ledger.head(feed).last, ledger.head(other).last) == (9, 4)
+        assert ledger.head(feed).records == 1
+    assert take(tmp_path / "b.ledger", b"".join(whole)).refused == []
+    assert content(tmp_path / "b.ledger") == content(source)
+
+
 def test_a_record_is_never_made_up(tmp_path):
     """Where a record's end is missing its entries come in as open ones, and the whole file seals them later."""
     feed, first = opened(key="ed25519:x")

@@ -287,7 +287,7 @@ def test_names_of_machines(tmp_path):
 @pytest.mark.parametrize(
     ("names", "why"),
     [
-        (b"alpha\n", "1 machines are named"),
+        (b"alpha\n", "1 name for machines, "),
         (b"alpha\nalpha\n", "line 2: names alpha again"),
         (b"alpha\nbra vo x\n", "line 2: has more than two columns"),
         (b"alpha\n-\n", "line 2: '-' is no machine name"),
@@ -308,8 +308,8 @@ def test_names_that_will_not_do(tmp_path, names, why):
     ("options", "why"),
     [
         (Options(START, MINUTE, "h"), "no unit"),
-        (Options(START, 1500), "an interval of 1500 ns"),
-        (Options(START, 0), "an interval of 0 ns"),
+        (Options(START, 1500), "an interval of 1.5us"),
+        (Options(START, 0), "an interval of 0s"),
         (Options(START, MINUTE, lost_after=0), "lost after 0"),
         (Options(2**62 + 1, MINUTE), "start is out of range"),
         (Options(2**62, MINUTE), "beyond 2116"),
@@ -355,7 +355,7 @@ def test_other_matrices_are_another_incarnation(tmp_path):
     incarnations.add(open_matrices(slices(tmp_path / "other", "0 1\n3 0\n"), OPTIONS).incarnation)
     assert len(incarnations) == 6
     assert all(len(each) == len("import:") + 64 for each in incarnations)
-    with Ledger.open(tmp_path / "a.ledger", write=True) as ledger, pytest.raises(WrongIncarnation, match="these matrices"):
+    with Ledger.open(tmp_path / "a.ledger", write=True) as ledger, pytest.raises(WrongIncarnation, match="what is imported"):
         import_rtt_matrix(ledger, open_matrices(sources, others[0]))
 
 
