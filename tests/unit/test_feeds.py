@@ -108,7 +108,7 @@ def test_who_follows_a_writer_reads_what_is_there(batches, stepped):
         reader, now = ledger.reader(FEED), START_NS + 9000 * MINUTE_NS
         for size, by, seal in batches:
             now += by * MINUTE_NS
-            batch = minutes(size, first=now // MINUTE_NS - START_NS // MINUTE_NS)
+            batch = minutes(size, first=2 * (now // MINUTE_NS - START_NS // MINUTE_NS))
             if stepped and by < 0:
                 batch.insert(0, Observed(now, ClockStepped(by * MINUTE_NS)))
             held = reader.head().last
