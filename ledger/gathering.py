@@ -45,8 +45,10 @@ class Gathered(NamedTuple):
         """The link that the group at this place went over."""
         return self.contexts[self.numbers[place]].link
 
-    def between(self, first: int, last: int) -> dict[str, tuple[int, int]]:
+    def between(self, first: int, last: int) -> Mapping[str, tuple[int, int]]:
         """The same as `peers` of the groups that begin at indexes from `first` to `last`, and of peers that have some."""
+        if first <= min(self.firsts, default=first) and max(self.firsts, default=last) <= last:
+            return self.peers
         found = {}
         for peer, (start, end) in self.peers.items():
             low = bisect_left(self.firsts, first, start, end)

@@ -136,42 +136,45 @@ def _grow_peer(state: FeedState, peer: str, run: Run, places: Sequence[int], sha
 def _peer(link: LinkState, ping: PingState, silent_ns: int, share: _Share) -> tuple[LinkState, PingState] | None:
     """A peer's link and pings after its share, None if that is not plain."""
     told, start, end, linked = share
-    stating = {*told.feeds[start:end]}
-    stating.discard(None)
-    if len(stating) > 1 or (stating and ping.feed is not None and ping.feed not in stating):
-        return None
-    if _silent(link, ping, silent_ns, share):
-        return None
-    reasons = told.reasons
     good: Sequence[int] = range(start, end)
     bad: Sequence[int] = ()
-    if reasons[start:end].count(None) < end - start:
-        good = [place for place in good if reasons[place] is None]
-        bad = [place for place in range(start, end) if reasons[place] is not None]
+    if start < end:
+        reasons, stating = told.reasons, {*told.feeds[start:end]}
+        stating.discard(None)
+        if len(stating) > 1 or (stating and ping.feed is not None and ping.feed not in stating):
+            return None
+        if max(told.gaps_ns[start:end]) >= silent_ns or _silent(link, ping, silent_ns, share):
+            return None
+        if reasons[start:end].count(None) < end - start:
+            good = [place for place in good if reasons[place] is None]
+            bad = [place for place in range(start, end) if reasons[place] is not None]
     now = _link(link, ping, silent_ns, share, good) if linked or link.state != "up" else link
     then = _pings(ping, link.good, share, good, bad) if start < end else ping
     return None if now is None or then is None else (now, then)
 
 
 def _silent(link: LinkState, ping: PingState, silent_ns: int, share: _Share) -> bool:
-    """Whether a link that is up may have been silent before one of the results."""
+    """Whether a link that is up may have been silent before one of the results, each group's own gaps left aside."""
     told, start, end, linked = share
-    if max(told.gaps_ns[start:end], default=0) >= silent_ns:
+    heard_ns = first_ns = told.firsts_ns[start]
+    before = bisect_left(linked, told.firsts[start], key=_index) if linked else 0
+    if before:
+        if isinstance(linked[before - 1].event, LinkEstablished):
+            heard_ns = linked[before - 1].effective_ns
+    elif link.state == "up":
+        heard_ns = ping.last_ns if ping.last > link.evidence else link.evidence_ns
+    if first_ns - heard_ns >= silent_ns:
         return True
-    heard_ns, heard = link_room.evidence(link, ping)
-    firsts_ns = told.firsts_ns[start:end]
-    reach_ns = accumulate(told.lasts_ns[start:end], max, initial=heard_ns)
+    firsts_ns, reach_ns = told.firsts_ns[start + 1 : end], accumulate(told.lasts_ns[start:end], max)
     waits = [*map(silent_ns.__le__, map(sub, firsts_ns, reach_ns))]
     if True not in waits:
         return False
-    for place in compress(range(start, end), waits):
-        first, reached = told.firsts[place], max(told.lasts[start:place], default=heard)
-        before = bisect_left(linked, first, key=_index)
-        if before and linked[before - 1].index > reached:  # then this entry says whether it is up
-            entry = linked[before - 1]
-            if isinstance(entry.event, LinkEstablished) and told.firsts_ns[place] - entry.effective_ns >= silent_ns:
-                return True
-        elif place > start or link.state == "up":
+    for place in compress(range(start + 1, end), waits):
+        before = bisect_left(linked, told.firsts[place], key=_index)
+        entry = linked[before - 1] if before else None
+        if entry is None or entry.index < max(told.lasts[start:place]):  # of the link in between nothing is said
+            return True
+        if isinstance(entry.event, LinkEstablished) and told.firsts_ns[place] - entry.effective_ns >= silent_ns:
             return True
     return False
 
@@ -219,7 +222,10 @@ def _pings(
     if max(lasts[start:end]) != lasts[ending]:
         ending = max(range(start, end), key=lasts.__getitem__)
     last, last_ns, sent = lasts[ending], told.lasts_ns[ending], ping.sent + sum(counts[start:end])
-    feed, held, stated = _stated(ping, share, ending)
+    held: int | None
+    feed, held, stated = told.feeds[ending], told.held[ending], last
+    if feed is None:
+        feed, held, stated = _stated(ping, share)
     if not bad:
         return PingState(
             last, last_ns, None, last, last_ns, told.rtts_us[ending], sent, ping.lost, ping.linkless, feed, held, stated
@@ -248,12 +254,11 @@ def _pings(
     )  # fmt: skip
 
 
-def _stated(ping: PingState, share: _Share, ending: int) -> tuple[str | None, int | None, int]:
-    """The peer's feed, how much was held of it, and the index of the result that said so last; the last of all is at `ending`."""
+def _stated(ping: PingState, share: _Share) -> tuple[str | None, int | None, int]:
+    """The peer's feed, how much was held of it, and the index of the result that said so last, where the last of all did not."""
     told, start, end, _linked = share
-    if told.feeds[ending] is None:
-        stating = [place for place in range(start, end) if told.feeds[place] is not None]
-        if not stating:
-            return ping.feed, ping.held, ping.stated
-        ending = max(stating, key=told.lasts.__getitem__)
-    return told.feeds[ending], told.held[ending], told.lasts[ending]
+    stating = [place for place in range(start, end) if told.feeds[place] is not None]
+    if not stating:
+        return ping.feed, ping.held, ping.stated
+    place = max(stating, key=told.lasts.__getitem__)
+    return told.feeds[place], told.held[place], told.lasts[place]

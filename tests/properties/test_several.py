@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import event, example, given
+from hypothesis import event, given
 from hypothesis import strategies as st
 from recorded import keepable, on_disk
 
@@ -15,12 +15,12 @@ from ledger.entry import Entry, Observed, Opaque
 from ledger.events import PingAnswered, PingFailed
 from ledger.gathering import Gathered, gathered
 from ledger.identity import Feed
-from ledger.testing import histories
+from ledger.testing import histories, worlds
 from ledger.unpacking import Pings
 from projections.feed_state import FeedState
 from projections.projection import fold
 from projections.several import Run, grow
-from replay.folding import fold_record, fold_records
+from replay.folding import fold_records
 
 FEED = Feed.of("import:x", "alpha")
 BEGUN_NS = 10**18
@@ -186,28 +186,25 @@ def test_several_records_at_once_fold_as_one_by_one(sealed: list[Sealed], data: 
         done += len(run)
 
 
-@given(histories() | histories(hostile=True), st.data())
-@example({FEED: [Observed(place, ev.NoteAdded("x")) for place in range(40)]}, None)
-def test_a_file_folds_alike_in_runs_of_any_length(history: dict[Feed, list[Observed]], data: st.DataObject | None) -> None:
+@given(histories() | histories(hostile=True) | worlds(keyed=None).map(lambda world: world.feeds), st.data())
+def test_a_file_folds_alike_in_runs_of_any_length(history: dict[Feed, list[Observed]], data: st.DataObject) -> None:
     """From whichever record on and however many at once, also where a clock went back: the state is that of the entries."""
-    seals = range(1, 60, 3) if data is None else data.draw(st.sets(st.integers(1, 60), max_size=30))
+    seals = data.draw(st.sets(st.integers(1, 120), max_size=40))
+    length = data.draw(st.integers(1, 17))
     with on_disk(keepable(history), seals) as opened:
         for feed in opened.feeds:
             reader = opened.reader(feed)
             timeline, found = reader.timeline(), list(reader.records())
-            entries = [reader.entries_of(record, timeline) for record in found]
             plain = [FeedState(feed)]
-            for each in entries:
-                plain.append(fold(plain[-1], each))
-            stepped = FeedState(feed)
             for record in found:
-                fold_record(stepped, reader, record, timeline)
-                assert stepped == plain[record.n]
-            for length in (1, 2, 3, 17, len(found)):
-                for start in (0, len(found) // 3):
-                    grown, done = plain[start].copy(), start
-                    while done < len(found):
-                        run = found[done : done + max(1, length)]
-                        fold_records(grown, reader, run, timeline)
-                        done += len(run)
-                        assert grown == plain[done]
+                plain.append(fold(plain[-1], reader.entries_of(record, timeline)))
+                assert reader.holding(record.first) == reader.holding(record.last) == record
+            assert reader.holding(0) is None
+            assert reader.holding(reader.head().sealed + 1) is None
+            for start, some in ((0, 1), (0, length), (len(found) // 3, length), (0, len(found))):
+                grown, done = plain[start].copy(), start
+                while done < len(found):
+                    run = found[done : done + some]
+                    fold_records(grown, reader, run, timeline)
+                    done += len(run)
+                    assert grown == plain[done]
