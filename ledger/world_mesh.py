@@ -101,6 +101,9 @@ def tick(stage: Stage, machine: Machine, name: str) -> None:
         machine.ticking.discard(name)
         return
     stage.after(stage.interval_ns, machine, tick, machine, name)
+    waiting = machine.pending.get(name)
+    if waiting is not None:  # its deadline passed while the machine was stalled
+        _timed_out(stage, machine, name, waiting[0])
     number = machine.numbers[name] = machine.numbers.get(name, 0) + 1
     link = machine.links.get(name)
     if link is None:

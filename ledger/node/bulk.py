@@ -2,11 +2,13 @@
 
 A run costs milliseconds, of a busy disk tens of them; a ping that had to wait for a dozen would be taken for lost. So these two
 actions are put here, and the daemon does a little of them in each turn of its loop. What concerns one channel stays in
-order; between channels it goes round, so that one who sends much delays himself. Pure.
+order; between channels it goes round, so that one who sends much delays himself. `Haste` says when it is time: results of pings
+can wait until there are more of them, and all can wait a moment for somebody who is on the way in. Pure.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Final
 
@@ -73,6 +75,41 @@ class Bulk:
             return False
         self._held.discard(channel)
         return True
+
+
+DOOR_S: Final = 0.02
+"""So long what is urgent waits while a link is made: else a machine that returns to many would wait for each one's disk, since
+each link that stands is told to all at once.
+"""
+
+
+class Haste:
+    """When what waits is due, in seconds of one clock."""
+
+    def __init__(self) -> None:
+        self._soon_s = self._urgent_s = math.inf
+
+    def soon(self, at_s: float) -> None:
+        """Something waits that is due at that time."""
+        self._soon_s = min(self._soon_s, at_s)
+
+    def urgent(self, here_s: float) -> None:
+        """Something waits, as of now, that is due at once."""
+        self._urgent_s = min(self._urgent_s, here_s)
+
+    def is_soon(self, here_s: float) -> bool:
+        """Whether what could wait for others of its kind has waited long enough."""
+        return here_s >= self._soon_s
+
+    def due_s(self, *, knocks: bool) -> float:
+        """When it is time. `knocks`: whether a link is being made."""
+        return min(self._soon_s, self._urgent_s + (DOOR_S if knocks else 0.0))
+
+    def done(self, *, waiting: bool) -> None:
+        """Nothing urgent waits any more; `waiting`: but something that is due later."""
+        self._urgent_s = math.inf
+        if not waiting:
+            self._soon_s = math.inf
 
 
 def at_once(seen: Observation) -> bool:

@@ -23,7 +23,7 @@ from ledger.identity import Feed
 from ledger.node import control, renewal, wire
 from ledger.node import signals as sig
 from ledger.node.booting import boot
-from ledger.node.bulk import Bulk, at_once
+from ledger.node.bulk import Bulk, Haste, at_once
 from ledger.node.config import Config, NodeDir
 from ledger.node.craft import OwnCraft
 from ledger.node.desk import Desk
@@ -86,8 +86,7 @@ class Daemon:
         self._stopping, self._why = False, "stopped"
         self._paused = False
         self._bulk = Bulk()
-        self._pressing = False
-        self._soon_s = math.inf
+        self._haste = Haste()
         self.pen = Pen(self.ledger, self.mesh, log=self.log, notify=self.notify, now=now)
         self.desk = Desk(folder, self.mesh, self.gate, put=self.put, stop=self.stop)
 
@@ -157,6 +156,7 @@ class Daemon:
             for name in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(name, self.stop)
         try:
+            self.mesh.look(self.now())
             self.mesh.start()
             self._settle()
             self.notify.ready(f"{self.feed.name} runs")
@@ -198,8 +198,7 @@ class Daemon:
         due = self.mesh.deadline()
         if due is not None:
             waits.append((due - self.now().mono_ns) / 1e9)
-        if self._soon_s < math.inf:
-            waits.append(self._soon_s - self._mono_s())
+        waits.append(self._haste.due_s(knocks=self._knocks()) - self._mono_s())
         if self.full:
             waits.append(RETRY_S)
         if self.notify.interval_s is not None:
@@ -236,7 +235,11 @@ class Daemon:
 
     def _presses(self) -> bool:
         """Whether something of what waits has waited long enough."""
-        return self._pressing or self._mono_s() >= self._soon_s
+        return self._mono_s() >= self._haste.due_s(knocks=self._knocks())
+
+    def _knocks(self) -> bool:
+        """Whether a link is being made."""
+        return self.listener.knocking or any(each.stage in {"greeting", "judging"} for each in self.mesh.core.channels.values())
 
     def _some(self, until_s: float) -> None:
         """Give and take in what waits, until that time; store what waits to be stored."""
@@ -246,13 +249,11 @@ class Daemon:
             self._carry([action]) if isinstance(action, sig.Give) else self._take(self._takes(action, until_s))
             self._settle()
             here_s = self._mono_s()
-        if here_s >= self._soon_s and not self.full:
+        if self._haste.is_soon(here_s) and not self.full:
             self.pen.flush()
             self._settle()
         if not self._bulk:
-            self._pressing = False
-            if self.full or not self.pen.waiting:
-                self._soon_s = math.inf
+            self._haste.done(waiting=bool(self.pen.waiting) and not self.full)
 
     def _takes(self, first: sig.Take, until_s: float) -> Iterator[sig.Take]:
         """A run, and those whose turn is next, as long as there is time: they share a transaction."""
@@ -336,7 +337,7 @@ class Daemon:
 
     def _soon(self) -> None:
         """Something waits that is not urgent."""
-        self._soon_s = min(self._soon_s, self._mono_s() + self.pen.gather_s())
+        self._haste.soon(self._mono_s() + self.pen.gather_s())
 
     def _do(self, action: sig.Action) -> None:
         match action:
@@ -349,7 +350,7 @@ class Daemon:
                 if isinstance(action, sig.Take) and is_quiet(action.run):
                     self._soon()
                 else:
-                    self._pressing = True
+                    self._haste.urgent(self._mono_s())
                 if self._bulk.crowds(action.channel):
                     self.wires.pause(reading=False, only=action.channel)
             case sig.Dial():

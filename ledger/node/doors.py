@@ -56,6 +56,11 @@ class Listener:
         self.acceptor: asyncssh.SSHAcceptor | None = None
         self.turned_away: Turned = lambda _key, _address: None
 
+    @property
+    def knocking(self) -> bool:
+        """Whether somebody is on the way in."""
+        return bool(self.unproved)
+
     def rekey(self, host_key: asyncssh.SSHKey) -> None:
         """Show this host key to whoever connects from now on."""
         if self.acceptor is not None:

@@ -116,6 +116,8 @@ class Acceptor:
 
     port: Final = 0
     """The port is sshd's."""
+    knocking: Final = False
+    """Who is on the way in is with sshd."""
 
     def __init__(  # noqa: PLR0917 - `listen` alone makes it
         self, path: Path, keys_file: Path, allow: Allow, handler: Listening, limits: Limits, command: Sequence[str] | None

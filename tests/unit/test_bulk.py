@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ledger.node.bulk import WAITING_MAX, Bulk
+from ledger.node.bulk import DOOR_S, WAITING_MAX, Bulk, Haste
 from ledger.node.replicas import Held
 from ledger.node.signals import Give, Take
 from ledger.node.words import Named
@@ -63,3 +63,25 @@ def test_one_who_sends_too_much_is_told_to_wait_once_and_to_go_on_once():
         eased.append(bulk.eases(1))
     assert eased.count(True) == 1
     assert eased.index(True) == WAITING_MAX + 3 - WAITING_MAX // 2 - 1
+
+
+def test_what_is_urgent_waits_for_nothing_but_a_link_that_is_made():
+    """Urgent things are due as they come, or a moment later while somebody is on the way in, however often more come by then;
+    what can wait is due at its time, and takes the urgent along.
+    """
+    haste = Haste()
+    assert haste.due_s(knocks=True) == float("inf")
+    haste.soon(9.0)
+    haste.soon(10.0)
+    assert haste.due_s(knocks=False) == 9.0
+    for here in (5.0, 5.01, 5.02):
+        haste.urgent(here)
+    assert (haste.due_s(knocks=False), haste.due_s(knocks=True)) == (5.0, 5.0 + DOOR_S)
+    haste.done(waiting=True)
+    assert haste.due_s(knocks=False) == 9.0
+    assert not haste.is_soon(8.9)
+    assert haste.is_soon(9.0)
+    haste.urgent(8.999)
+    assert haste.due_s(knocks=True) == 9.0
+    haste.done(waiting=False)
+    assert haste.due_s(knocks=False) == float("inf")
