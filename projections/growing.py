@@ -15,7 +15,7 @@ import msgspec
 
 from ledger.blocks import Group
 from ledger.entry import Entry
-from ledger.events import ClockStepped, NodeStarted, PingAnswered, PingFailed
+from ledger.events import ClockStepped, NodeStarted, PingAnswered, PingFailed, SettingsChanged
 from ledger.identity import Feed
 from ledger.instants import may_disown
 from projections.feed_state import FeedState
@@ -25,7 +25,7 @@ Refold = Callable[[Feed, int], FeedState]
 FEW: Final = 24
 """So few entries are folded sooner one by one."""
 _PINGS: Final = (PingAnswered, PingFailed)
-_DISOWNING: Final = frozenset((NodeStarted.kind, ClockStepped.kind))
+_APART: Final = frozenset((NodeStarted.kind, ClockStepped.kind, SettingsChanged.kind))
 _KIND: Final = attrgetter("event.kind")
 
 
@@ -46,9 +46,9 @@ def grown_by_all(state: FeedState, entries: Sequence[Entry], refold: Refold) -> 
     """The same for all of `entries`, neighbours in the feed of `state`, one after another."""
     start = max(0, state.entries + 1 - entries[0].index) if entries else 0
     while len(entries) - start > FEW:
-        stop = next((place for place in _disowning(entries, start)), len(entries))
+        stop = next((place for place in _parting(entries, start)), len(entries))
         if stop - start > FEW:
-            _grow(state, entries[start:stop])
+            state = _grow(state, entries[start:stop], refold)
         else:
             for entry in entries[start:stop]:
                 state = grown_by(state, entry, refold)
@@ -60,18 +60,15 @@ def grown_by_all(state: FeedState, entries: Sequence[Entry], refold: Refold) -> 
     return state
 
 
-def _disowning(entries: Sequence[Entry], start: int) -> Iterator[int]:
-    """The places from `start` on of entries that may disown what stands before them."""
+def _parting(entries: Sequence[Entry], start: int) -> Iterator[int]:
+    """The places from `start` on of entries that are folded by themselves: they may set a clock back, or touch every peer."""
     kinds = list(map(_KIND, entries))
-    if _DISOWNING.isdisjoint(kinds):
-        return
-    for place in range(start, len(entries)):
-        if kinds[place] in _DISOWNING and may_disown(entries[place].event):
-            yield place
+    if not _APART.isdisjoint(kinds):
+        yield from (place for place in range(start, len(entries)) if kinds[place] in _APART)
 
 
-def _grow(state: FeedState, entries: Sequence[Entry]) -> None:
-    """Grow in place by entries none of which sets a clock back: what is no ping as it is, pings as what they amount to."""
+def _grow(state: FeedState, entries: Sequence[Entry], refold: Refold) -> FeedState:
+    """The state after entries none of which is folded by itself: what is no ping as it is, pings as what they amount to."""
     peak = state.last_ns if state.entries else entries[0].at_ns
     groups: dict[tuple[Any, ...], list[Any]] = {}
     heard: dict[str, int] = {}
@@ -116,7 +113,10 @@ def _grow(state: FeedState, entries: Sequence[Entry]) -> None:
         )
         for (peer, link, reason, feed, _silent), (count, first, first_ns, last, last_ns, event) in groups.items()
     ]  # fmt: skip
-    state.apply_groups(entries[0].index, entries[-1].index, peak, controls, found, unfold=unfold)
+    if not state.apply_groups(entries[0].index, entries[-1].index, peak, controls, found, unfold=unfold):
+        for entry in entries:
+            state = grown_by(state, entry, refold)
+    return state
 
 
 def _counted(entry: Entry, at_ns: int) -> Entry:

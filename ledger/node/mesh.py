@@ -266,6 +266,9 @@ class Mesh:
         channel = core.channels.get(seen.channel)
         if channel is None:
             return
+        if channel.stage == "up":
+            self._linked_said(channel, message)
+            return
         match channel.stage, message:
             case "greeting", wire.Hello() if channel.dialled and farewell.greeted(core, channel, message):
                 pass
@@ -300,8 +303,6 @@ class Mesh:
                 replicating.pushed(core, channel, message)
             case "ending", _:
                 pass
-            case "up", _:
-                self._linked_said(channel, message)
             case _:
                 replicating.broke(core, channel, f"a {type(message).__name__} where there is none")
 

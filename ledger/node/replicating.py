@@ -43,8 +43,7 @@ def news(core: Core, channel: Channel, *, own: bool = False) -> tuple[Place, ...
     found = []
     told, have = channel.told, channel.have
     pushed = core.feed.id if core.feed.id in channel.given else ""
-    for feed_id in (core.feed.id,) if own else core.gives:
-        last = core.gives.get(feed_id, 0)
+    for feed_id, last in ((core.feed.id, core.gives.get(core.feed.id, 0)),) if own else core.gives.items():
         if feed_id != pushed and last > told.get(feed_id, 0) and last > have.get(feed_id, NOTHING)[1]:
             found.append(Place(core.named[feed_id], last))
             told[feed_id] = last
@@ -57,7 +56,7 @@ def wrote(core: Core, entries: tuple[Entry, ...]) -> None:
     """Own entries are stored. What is more than pings goes out at once, pings with the next tick."""
     core.named[core.feed.id] = Named.of(core.feed)
     core.last = core.gives[core.feed.id] = entries[-1].index
-    if all(entry.kind in QUIET for entry in entries):
+    if QUIET.issuperset([entry.event.kind for entry in entries]):
         _tick(core)
         return
     _push(core)
@@ -222,7 +221,7 @@ def took(core: Core, seen: Took) -> None:
         ask(core, channel, Named.of(seen.feed), seen.again)
     elif seen.refused is not None and channel is not None:
         channel.have.pop(feed_id, None)
-    if any(entry.kind not in QUIET for entry in seen.entries):
+    if not QUIET.issuperset([entry.event.kind for entry in seen.entries]):
         _spread(core)
     if grew or seen.refused is not None:
         want(core, feed_id)

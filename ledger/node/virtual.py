@@ -93,13 +93,13 @@ class World:
     def at(self, when_ns: int, call: Callable[[], Any]) -> None:
         """Call at this instant."""
         self._sequence += 1
-        heapq.heappush(self._heap, (max(when_ns, self.now_ns), self._sequence, call))
+        heapq.heappush(self._heap, (max(self.now_ns, when_ns), self._sequence, call))
 
     def run(self, until_ns: int) -> None:
         """Let time pass."""
-        heap = self._heap
+        heap, pop = self._heap, heapq.heappop
         while heap and heap[0][0] <= until_ns:
-            self.now_ns, _sequence, call = heapq.heappop(heap)
+            self.now_ns, _sequence, call = pop(heap)
             call()
         self.now_ns = until_ns
 

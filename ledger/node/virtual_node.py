@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, islice
 from typing import Any, Final, Protocol
 
@@ -248,25 +249,24 @@ class VirtualNode:
 
     def settle(self) -> None:
         """Store and act, until nothing is left to do; then wait for the next deadline."""
-        while self.mesh is not None:
-            events, actions = self.mesh.take_events(), self.mesh.take_actions()
+        while (mesh := self.mesh) is not None:
+            events, actions = mesh.core.take_events(), mesh.core.take_actions()
             if not events and not actions:
                 break
             if events or self._batch:
                 self.store(events)
             for action in actions:
                 self.do(action)
-        if self.mesh is None:
+        if mesh is None:
             return
-        due = self.mesh.deadline()
+        due = mesh.core.deadline()
         when = max(due - SECOND, self.world.now_ns) if due is not None else None
         if when == self._when:
             return  # it is waited for
         self._when = when
         self._due += 1
         if when is not None:
-            token = self._due
-            self.world.at(when, lambda: self._tick(token))
+            self.world.at(when, partial(self._tick, self._due))
 
     def _tick(self, token: int) -> None:
         """The deadline that was waited for has come, unless another took its place."""
@@ -370,8 +370,7 @@ class VirtualNode:
             held = Held(0, len(log))
             mesh.observe(self.now, sig.Took(action.channel, feed, held, len(log), refused="gap", again=held))
             return
-        fresh = given.entries[len(log) - given.after :]
-        entries = self.keep(feed, fresh)
+        entries = self.keep(feed, given.entries[len(log) - given.after :])
         own: list[Entry] = []
         if not QUIET.issuperset([entry.event.kind for entry in entries]):
             own = self.keep(self.feed, [mesh.core.stamp(FeedReceived(feed.id, entries[-1].index))])

@@ -196,6 +196,17 @@ def test_entries_of_any_history_grow_a_state_as_each_would(history: History, few
         grows_alike(rows, feed, few, data)
 
 
+@pytest.mark.parametrize("among", [ev.SettingsChanged(1, 10_000), ev.NodeStarted(2), ev.ClockStepped(-9), ev.NodeStopped(1)])
+def test_what_touches_every_peer_among_pings_folds_alike(among: ev.Event) -> None:
+    """Found so: pings to one peer before and after the settings changed are no group."""
+    feed = Feed.of("import:x", "alpha")
+    events = [*[PingAnswered("bravo", number, 5) for number in range(60)], among]
+    rows = [
+        Entry(feed, index, 10**18 + index, each, effective_ns=10**18 + index) for index, each in enumerate([*events, *events], 1)
+    ]
+    assert growing.grown_by_all(FeedState(feed), rows, anew(rows)) == folded(rows, feed)
+
+
 @given(ANY)
 def test_folding_is_total_and_leaves_what_it_was_given(history: History) -> None:
     """Any entries in any order fold without an exception, into a state that answers, and the old one stays as it was."""
