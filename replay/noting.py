@@ -29,6 +29,8 @@ from replay.spans import format_instant
 from replay.text import shorten
 from replay.union import spelled
 
+TEXT_MAX: Final = 4096
+"""As `events` has it."""
 _MARK: Final = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 
 
@@ -41,6 +43,8 @@ def note(path: Path, text: str, *, machine: str, at_ns: int, by: str | None = No
     machine = machine_name(machine)
     if not text.strip() and mark is None:
         raise Refused("a note without a text", hint="say what is to be remembered, or name the moment: --mark NAME")
+    if len(text) > TEXT_MAX:
+        raise Refused(f"a note of {len(text):,} characters", hint=f"at most {TEXT_MAX:,}: note where the rest can be found")
     if mark is not None and not _MARK.fullmatch(mark):
         hint = "1 to 63 letters, digits, '-', '_' or '.', such as first-call"
         raise Refused(f"'{shorten(mark)}' cannot name a moment", hint=hint)

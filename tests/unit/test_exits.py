@@ -328,6 +328,7 @@ BAD: dict[str, tuple[Callable[[Path], Any] | None, list[str], int, str]] = {
     "dash as a file": (None, ["merge", "alpha.ledger", "-O", "-"], 2, "'-' is no file"),
     "group alone": (None, ["import"], 2, "`meshledger import` is followed by one of rtt-matrix, jsonl, ledger"),
     "mark": (None, ["note", "x", "--mark", "a b", "-L", "alpha.ledger", "-q"], 2, "'a b' cannot name a moment"),
+    "long note": (None, ["note", "x" * 4097, "-L", "alpha.ledger", "-q"], 2, "a note of 4,097 characters"),
     "empty note": (None, ["note", " ", "-L", "alpha.ledger", "-q"], 2, "a note without a text"),
     "demo over": (lambda folder: (folder / "d").mkdir(), ["demo", "--keep", "d"], 2, "d: is there already"),
     "command": (None, ["connstats"], 2, "there is no command 'connstats'"),
