@@ -198,7 +198,7 @@ class Mesh:
         machines = core.snapshot.membership.machines
         if core.member(core.me) is None and core.state != "stopping" and not core.leaving:
             core.state = "stopping"
-            core.do(sig.Halt("removed" if core.me in machines else "never admitted"))
+            core.do(sig.Halt((machines[core.me].cause or "left") if core.me in machines else "never admitted"))
         for name, peer in list(core.peers.items()):
             member = core.member(name)
             if member is None:
