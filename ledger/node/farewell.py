@@ -19,7 +19,7 @@ from ledger.node.wire import Hello, Place
 FOR_NS: Final = 86_400 * SECOND
 SOON_NS: Final = 3 * SECOND
 """Whoever is linked hears it there and then, and ends: it is seldom still up after so long."""
-PAUSE_MAX_NS: Final = 600 * SECOND
+PAUSE_MAX_NS: Final = 120 * SECOND
 
 
 def begin(core: Core, machine: str, because: Place, age_ns: int = 0) -> None:

@@ -243,7 +243,7 @@ def test_a_machine_removed_while_it_was_away_is_told_through_sshd(tmp_path):
         alpha.end(signal.SIGKILL)
         alpha.start()
         charlie.start()
-        until(lambda: charlie.process.poll() is not None)
+        until(lambda: charlie.process.poll() is not None, 200)
         assert charlie.end() == 0
         assert {failed.reason for failed in charlie.events(LinkFailed)} <= {"auth-failed", "not-a-member"}
         with Ledger.open(charlie.dir / "node.ledger") as ledger:
