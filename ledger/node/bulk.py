@@ -8,7 +8,6 @@ can wait until there are more of them, and all can wait a moment for somebody wh
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from typing import Final
 
@@ -77,39 +76,40 @@ class Bulk:
         return True
 
 
-DOOR_S: Final = 0.02
+DOOR_NS: Final = 20_000_000
 """So long what is urgent waits while a link is made: else a machine that returns to many would wait for each one's disk, since
 each link that stands is told to all at once.
 """
+NEVER_NS: Final = 2**63
 
 
 class Haste:
-    """When what waits is due, in seconds of one clock."""
+    """When what waits is due, in whole ns of one clock: of fractions of seconds some are too small to wait for."""
 
     def __init__(self) -> None:
-        self._soon_s = self._urgent_s = math.inf
+        self._soon_ns = self._urgent_ns = NEVER_NS
 
-    def soon(self, at_s: float) -> None:
+    def soon(self, at_ns: int) -> None:
         """Something waits that is due at that time."""
-        self._soon_s = min(self._soon_s, at_s)
+        self._soon_ns = min(self._soon_ns, at_ns)
 
-    def urgent(self, here_s: float) -> None:
+    def urgent(self, here_ns: int) -> None:
         """Something waits, as of now, that is due at once."""
-        self._urgent_s = min(self._urgent_s, here_s)
+        self._urgent_ns = min(self._urgent_ns, here_ns)
 
-    def is_soon(self, here_s: float) -> bool:
+    def is_soon(self, here_ns: int) -> bool:
         """Whether what could wait for others of its kind has waited long enough."""
-        return here_s >= self._soon_s
+        return here_ns >= self._soon_ns
 
-    def due_s(self, *, knocks: bool) -> float:
-        """When it is time. `knocks`: whether a link is being made."""
-        return min(self._soon_s, self._urgent_s + (DOOR_S if knocks else 0.0))
+    def due_ns(self, *, knocks: bool) -> int:
+        """When it is time, from `NEVER_NS` on never. `knocks`: whether a link is being made."""
+        return min(self._soon_ns, self._urgent_ns + (DOOR_NS if knocks else 0))
 
     def done(self, *, waiting: bool) -> None:
         """Nothing urgent waits any more; `waiting`: but something that is due later."""
-        self._urgent_s = math.inf
+        self._urgent_ns = NEVER_NS
         if not waiting:
-            self._soon_s = math.inf
+            self._soon_ns = NEVER_NS
 
 
 def at_once(seen: Observation) -> bool:

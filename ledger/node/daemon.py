@@ -194,11 +194,10 @@ class Daemon:
     async def _wait(self) -> None:
         """Until something comes, or is due."""
         self._wake.clear()
-        waits = [WORDS_S]
+        waits = [WORDS_S, (self._haste.due_ns(knocks=self._knocks()) - self.now().mono_ns) / 1e9]
         due = self.mesh.deadline()
         if due is not None:
             waits.append((due - self.now().mono_ns) / 1e9)
-        waits.append(self._haste.due_s(knocks=self._knocks()) - self._mono_s())
         if self.full:
             waits.append(RETRY_S)
         if self.notify.interval_s is not None:
@@ -235,7 +234,7 @@ class Daemon:
 
     def _presses(self) -> bool:
         """Whether something of what waits has waited long enough."""
-        return self._mono_s() >= self._haste.due_s(knocks=self._knocks())
+        return self.now().mono_ns >= self._haste.due_ns(knocks=self._knocks())
 
     def _knocks(self) -> bool:
         """Whether a link is being made."""
@@ -243,13 +242,11 @@ class Daemon:
 
     def _some(self, until_s: float) -> None:
         """Give and take in what waits, until that time; store what waits to be stored."""
-        here_s = self._mono_s()
-        while self._bulk and here_s < until_s:
+        while self._bulk and self._mono_s() < until_s:
             action = self._bulk.next()
             self._carry([action]) if isinstance(action, sig.Give) else self._take(self._takes(action, until_s))
             self._settle()
-            here_s = self._mono_s()
-        if self._haste.is_soon(here_s) and not self.full:
+        if self._haste.is_soon(self.now().mono_ns) and not self.full:
             self.pen.flush()
             self._settle()
         if not self._bulk:
@@ -337,7 +334,7 @@ class Daemon:
 
     def _soon(self) -> None:
         """Something waits that is not urgent."""
-        self._haste.soon(self._mono_s() + self.pen.gather_s())
+        self._haste.soon(self.now().mono_ns + self.pen.gather_ns())
 
     def _do(self, action: sig.Action) -> None:
         match action:
@@ -350,7 +347,7 @@ class Daemon:
                 if isinstance(action, sig.Take) and is_quiet(action.run):
                     self._soon()
                 else:
-                    self._haste.urgent(self._mono_s())
+                    self._haste.urgent(self.now().mono_ns)
                 if self._bulk.crowds(action.channel):
                     self.wires.pause(reading=False, only=action.channel)
             case sig.Dial():

@@ -25,7 +25,7 @@ from ledger.node.replicas import QUIET, held
 from ledger.store import Ledger, Receipt
 
 RETRY_S: Final = 1.0
-GATHER_MAX_S: Final = 0.5
+GATHER_MAX_NS: Final = 500_000_000
 """So long at most a result lies here: a quarter of an interval, and never more than this."""
 _NS: Final = 1_000_000_000
 
@@ -45,9 +45,9 @@ class Pen:
         self.full = False
         self._retry_s = 0.0
 
-    def gather_s(self) -> float:
+    def gather_ns(self) -> int:
         """How long what is not urgent may lie."""
-        return min(self._mesh.core.interval_ns / 4 / _NS, GATHER_MAX_S)
+        return min(self._mesh.core.interval_ns // 4, GATHER_MAX_NS)
 
     def write(self, events: Sequence[Observed]) -> None:
         """Append to the own feed; results of pings and the like at the next occasion."""

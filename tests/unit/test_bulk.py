@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ledger.node.bulk import DOOR_S, WAITING_MAX, Bulk, Haste
+from ledger.node.bulk import DOOR_NS, NEVER_NS, WAITING_MAX, Bulk, Haste
 from ledger.node.replicas import Held
 from ledger.node.signals import Give, Take
 from ledger.node.words import Named
@@ -70,18 +70,21 @@ def test_what_is_urgent_waits_for_nothing_but_a_link_that_is_made():
     what can wait is due at its time, and takes the urgent along.
     """
     haste = Haste()
-    assert haste.due_s(knocks=True) == float("inf")
-    haste.soon(9.0)
-    haste.soon(10.0)
-    assert haste.due_s(knocks=False) == 9.0
-    for here in (5.0, 5.01, 5.02):
-        haste.urgent(here)
-    assert (haste.due_s(knocks=False), haste.due_s(knocks=True)) == (5.0, 5.0 + DOOR_S)
-    haste.done(waiting=True)
-    assert haste.due_s(knocks=False) == 9.0
-    assert not haste.is_soon(8.9)
-    assert haste.is_soon(9.0)
-    haste.urgent(8.999)
-    assert haste.due_s(knocks=True) == 9.0
+    assert haste.due_ns(knocks=True) >= NEVER_NS
+    haste.soon(900)
+    haste.soon(1000)
+    assert haste.due_ns(knocks=False) == 900
+    haste.soon(DOOR_NS * 2)
     haste.done(waiting=False)
-    assert haste.due_s(knocks=False) == float("inf")
+    haste.soon(DOOR_NS * 2)
+    for here in (500, 510, 520):
+        haste.urgent(here)
+    assert (haste.due_ns(knocks=False), haste.due_ns(knocks=True)) == (500, 500 + DOOR_NS)
+    haste.done(waiting=True)
+    assert haste.due_ns(knocks=False) == DOOR_NS * 2
+    assert not haste.is_soon(DOOR_NS * 2 - 1)
+    assert haste.is_soon(DOOR_NS * 2)
+    haste.urgent(DOOR_NS * 2 - 1)
+    assert haste.due_ns(knocks=True) == DOOR_NS * 2
+    haste.done(waiting=False)
+    assert haste.due_ns(knocks=False) >= NEVER_NS
