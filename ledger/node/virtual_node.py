@@ -1,23 +1,19 @@
-"""One machine without a world: its core, a list for a disk, and played cryptography.
+"""One machine without a world: its core, on lists for a disk (`virtual_disk`) and with played cryptography (`virtual_craft`).
 
 A `VirtualNode` does for its core what the daemon does: it stores, and then acts. What it wants done outside it asks of its
-surroundings (`Around`), which the world is. Its disk outlives a crash and can be set back; what is folded from it is folded
-anew at each start. Keys are names here, and a signature is a hash: under test is the protocol and not the cipher. Pure.
+surroundings (`Around`), which the world is. Its disk outlives a crash; what is folded from it is folded anew at each start. Pure.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Final, Protocol
 
-import msgspec
-
 from ledger.entry import Entry, Observed
-from ledger.events import FeedReceived, NodeStarted, Reason
+from ledger.events import FeedReceived, Reason
 from ledger.identity import Feed
 from ledger.node import confirming, wire
 from ledger.node import signals as sig
@@ -26,9 +22,9 @@ from ledger.node.mesh import Mesh
 from ledger.node.replicas import QUIET, Held
 from ledger.node.state import SECOND
 from ledger.node.view import View
-from ledger.node.words import Named, Word
+from ledger.node.virtual_craft import VirtualCraft, VirtualRun, word_of
+from ledger.node.virtual_disk import Disk, VirtualDisk
 
-Disk = dict[Feed, list[Observed]]
 Views = Callable[[Feed, Disk], View]
 """Makes the fold of a record: of the machine that begins to write this feed, whose disk this is."""
 START_NS: Final = 1_767_225_600 * SECOND
@@ -66,66 +62,12 @@ class Around(Protocol):
         """End channels of a machine."""
 
 
-class VirtualRun(msgspec.Struct, frozen=True):
-    """A run of a feed: its entries as they are."""
-
-    feed: Named
-    after: int
-    entries: tuple[Observed, ...]
-    word: Word
-
-
-class Stretch(msgspec.Struct):
-    """Entries of one feed that were written one after another: where they stand in its log."""
-
-    feed: Feed
-    first: int
-    last: int
-
-
-class Craft:
-    """Played craft: a signature is a hash over the key's name."""
-
-    def __init__(self, node: VirtualNode) -> None:
-        self._node = node
-
-    def sign(self, message: bytes) -> bytes:
-        """A signature of this machine."""
-        return hashlib.sha256(self._node.key.encode() + message).digest()
-
-    def signed(self, key: str, message: bytes, signature: bytes) -> bool:
-        """Whether this key signed that."""
-        return hashlib.sha256(key.encode() + message).digest() == signature
-
-    def proves(self, feed: Feed, word: Word) -> bool:
-        """Nobody lies here."""
-        return word.id == feed.id
-
-    def word(self, feed_id: str) -> Word | None:
-        """What is held of a feed."""
-        feed = self._node.by_id.get(feed_id)
-        return _word(feed, len(self._node.disk[feed])) if feed is not None and self._node.disk.get(feed) else None
-
-    def head(self) -> str | None:
-        """Records are not sealed here."""
-        return None
-
-    def opens(self, feed: Feed, text: str) -> tuple[int, str, str] | None:  # noqa: ARG002 - no heads, no readers of them
-        """There are no heads."""
-        return None
-
-
-def _word(feed: Feed, last: int) -> Word:
-    return Word(feed.id, last, 0, bytes(32), bytes(32), bytes(64))
-
-
-class VirtualNode:
+class VirtualNode(VirtualDisk):
     """One machine: its disk, and its core while it runs."""
 
     def __init__(self, world: Around, name: str, place: int) -> None:
+        super().__init__(name)
         self.world = world
-        self.name = name
-        self.key = f"ledger-key-of-{name}"
         self.dial_key = f"dial-key-of-{name}"
         self.host_key = f"host-key-of-{name}"
         self.hostname = f"{name}.lab.example"
@@ -133,10 +75,6 @@ class VirtualNode:
         self.offset_ns = 0
         self.software = "virtual 1"
         self.boots = 0
-        self.disk: Disk = {}
-        self.by_id: dict[str, Feed] = {}
-        self.journal: list[Stretch | Feed] = []
-        """What was written, in that order; a feed is that of an epoch which begins there."""
         self.feed: Feed
         self.view: View
         self.mesh: Mesh | None = None
@@ -156,30 +94,6 @@ class VirtualNode:
         """Its clocks."""
         return sig.Now(START_NS + self.world.now_ns + self.offset_ns, SECOND + self.world.now_ns)
 
-    def keep(self, feed: Feed, batch: Sequence[Observed]) -> list[Entry]:
-        """Write to the disk."""
-        log = self.disk.setdefault(feed, [])
-        self.by_id[feed.id] = feed
-        first = len(log) + 1
-        entries = [Entry(feed, index, o.at_ns, o.event, o.boot, o.mono_ns, o.at_ns) for index, o in enumerate(batch, first)]
-        log += batch
-        before = self.journal[-1] if self.journal else None
-        if isinstance(before, Stretch) and before.feed == feed:
-            before.last = len(log)
-        elif batch:
-            self.journal.append(Stretch(feed, first, len(log)))
-        return entries
-
-    def written(self) -> Iterator[Entry | Feed]:
-        """The journal, entry by entry."""
-        for item in self.journal:
-            if isinstance(item, Feed):
-                yield item
-            else:
-                log = self.disk[item.feed][item.first - 1 : item.last]
-                for index, o in enumerate(log, item.first):
-                    yield Entry(item.feed, index, o.at_ns, o.event, o.boot, o.mono_ns, o.at_ns)
-
     # Life.
 
     def start(self) -> None:
@@ -195,19 +109,12 @@ class VirtualNode:
         self.feed = feeds[-1]
         held = {feed: (Held(0, len(log)), len(log)) for feed, log in self.disk.items()}
         self.mesh = Mesh(
-            self.feed, self.view, Craft(self), self.world.dice.fork(), self.now, boot=self.boots, software=self.software, port=22,
-            last=len(self.disk[self.feed]), held=held, before=self._before(),
+            self.feed, self.view, VirtualCraft(self), self.world.dice.fork(), self.now, boot=self.boots,
+            software=self.software, port=22, last=len(self.disk[self.feed]), held=held, before=self.ran_before(),
         )  # fmt: skip
         self._batch = []
         self.mesh.start()
         self.settle()
-
-    def _before(self) -> str | None:
-        """The software that ran here last, by the disk."""
-        own = [item for item in self.journal if isinstance(item, Stretch) and item.feed.machine == self.name]
-        logs = (reversed(self.disk[item.feed][item.first - 1 : item.last]) for item in reversed(own))
-        events = (observed.event for observed in chain.from_iterable(logs))
-        return next((event.software for event in events if isinstance(event, NodeStarted)), None)
 
     def crash(self) -> None:
         """Power is gone."""
@@ -216,23 +123,6 @@ class VirtualNode:
         self._due += 1
         self._when = None
         self.world.hang_up(self)
-
-    def roll_back(self, entries: int) -> None:
-        """The disk is set back by so many writes (while the machine is off), but never before its own admission."""
-        written = list(self.written())
-        floor = next((place for place, item in enumerate(written) if isinstance(item, Entry) and item.feed.machine ==
-                      self.name and item.index == 3), len(written))  # fmt: skip
-        kept = written[: max(floor + 1, len(written) - entries)]
-        if isinstance(kept[-1], Feed):  # a feed comes with its first entry
-            kept.pop()
-        self.journal = []
-        self.disk.clear()
-        for item in kept:
-            if isinstance(item, Feed):
-                self.journal.append(item)
-                self.key = item.ledger_key or self.key
-            else:
-                self.keep(item.feed, [Observed(item.at_ns, item.event, item.boot, item.mono_ns)])
 
     # What the daemon does.
 
@@ -347,7 +237,7 @@ class VirtualNode:
                 self.world.send(self, action.channel, wire.Nothing(feed.id))
             return
         self.world.given[key] = after + len(entries)
-        run: Any = VirtualRun(action.feed, after, entries, _word(feed, len(log)))
+        run: Any = VirtualRun(action.feed, after, entries, word_of(feed, len(log)))
         self.world.send(self, action.channel, wire.Push(run))
 
     def _take(self, action: sig.Take) -> None:

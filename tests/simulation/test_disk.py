@@ -1,0 +1,54 @@
+"""The disk of a played machine: what was written, in its order, and what is left when it is set back."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.entry import Entry, Observed
+from ledger.events import FeedReceived, NodeStarted
+from ledger.identity import Feed
+from ledger.node.virtual_disk import VirtualDisk
+
+FEEDS = [Feed.of("import:x", name, epoch) for name, epoch in (("alpha", 1), ("alpha", 2), ("bravo", 1), ("charlie", 1))]
+WRITES = st.lists(st.tuples(st.sampled_from(FEEDS), st.integers(1, 3), st.booleans()), max_size=12)
+
+
+def wrote(writes: list[tuple[Feed, int, bool]]) -> tuple[VirtualDisk, list[Entry | Feed]]:
+    """A disk to which all of this was written, and it as a list of single entries."""
+    disk, known = VirtualDisk("alpha"), list[Entry | Feed]()
+    disk.journal.append(FEEDS[0])
+    known.append(FEEDS[0])
+    for number, (feed, count, begins) in enumerate([(FEEDS[0], 3, False), *writes]):
+        if begins:
+            disk.journal.append(FEEDS[1])
+            known.append(FEEDS[1])
+        events = [NodeStarted(number, f"{number}") if count == 2 else FeedReceived(feed.id, each) for each in range(count)]
+        known += disk.keep(feed, [Observed(number, event) for event in events])
+    return disk, known
+
+
+@given(WRITES)
+def test_a_journal_of_stretches_is_one_of_entries(writes: list[tuple[Feed, int, bool]]) -> None:
+    """Whatever was written in whatever order comes back entry by entry, and each feed is a list of its own."""
+    disk, known = wrote(writes)
+    assert list(disk.written()) == known
+    entries = [each for each in known if isinstance(each, Entry)]
+    for feed, log in disk.disk.items():
+        assert [each.event for each in entries if each.feed == feed] == [each.event for each in log]
+    own = [each.event for each in entries if each.feed.machine == "alpha" and isinstance(each.event, NodeStarted)]
+    assert disk.ran_before() == (own[-1].software if own else None)
+
+
+@given(WRITES, st.integers(0, 50), WRITES)
+def test_a_disk_that_is_set_back_lacks_the_last_writes(
+    writes: list[tuple[Feed, int, bool]], back: int, more: list[tuple[Feed, int, bool]]
+) -> None:
+    """So many of the last writes are gone, but never those up to the machine's own admission; and it goes on from there."""
+    disk, known = wrote(writes)
+    disk.roll_back(back)
+    kept = known[: max(4, len(known) - back)]
+    assert list(disk.written()) == kept
+    for feed, count, _begins in more:
+        kept += disk.keep(feed, [Observed(9, FeedReceived(feed.id, each)) for each in range(count)])
+    assert list(disk.written()) == kept
