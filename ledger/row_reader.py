@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from ledger import codec, rows
 from ledger.blocks import Block, Context, Group
+from ledger.context_rows import ContextRows
 from ledger.cutting import groups_until
 from ledger.entry import Entry, Observed
 from ledger.errors import Damaged
@@ -36,10 +37,6 @@ _RUN: Final = 32
 """So many record rows are fetched at once."""
 _RUN_BYTES: Final = 1 << 15
 """About so many bytes of directories are given at once."""
-_MARKS: Final = (4, 16, 64)
-"""So many contexts are asked for at once: few sizes, so that a query's plan is kept from one time to the next."""
-_CONTEXTS_MAX: Final = 256
-"""So many contexts are kept of a feed: a reader of twenty feeds that kept more held more of contexts than of all else."""
 _T = TypeVar("_T")
 
 
@@ -58,7 +55,7 @@ class RowReader:
         self._head: tuple[int, Head] | None = None
         self.row = row
         self.feed = feed
-        self._contexts: dict[int, Context] = {}
+        self._contexts = ContextRows(row, self._rows, self.damaged)
 
     def _rows(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         """The rows of a query. What SQLite says against them is said as one of our errors. All at once: a query left half
@@ -184,29 +181,11 @@ class RowReader:
 
     def context(self, number: int) -> Context:
         """The context with this number."""
-        found = self._contexts.get(number)
-        return self.contexts((number,))[number] if found is None else found
+        return self.contexts((number,))[number]
 
     def contexts(self, numbers: Collection[int]) -> Mapping[int, Context]:
         """The contexts with these numbers, by number, and maybe others. What is not at hand is read at once."""
-        known = self._contexts
-        missing = [number for number in numbers if number not in known]
-        if missing and len(known) + len(missing) > _CONTEXTS_MAX:
-            known = self._contexts = {}  # another dictionary: who was given the last one keeps it
-            missing = list(numbers)
-        for start in range(0, len(missing), _MARKS[-1]):
-            asked = missing[start : start + _MARKS[-1]]
-            size = next(size for size in _MARKS if len(asked) <= size)
-            marks = ", ".join("?" * size)
-            query = f"select id, body, sum from context where feed = ? and id in ({marks})"
-            for number, body, stored in self._rows(query, (self.row, *asked, *asked[-1:] * (size - len(asked)))):
-                if rows.row_sum(self.row, number, body) != stored:
-                    raise self.damaged(f"context {number} is not what was written", 0)
-                known[number] = rows.decode_context(body)
-        for number in missing:
-            if number not in known:
-                raise self.damaged(f"context {number} is missing", 0)
-        return known
+        return self._contexts.named(numbers)
 
     # Entries.
 

@@ -98,7 +98,7 @@ class Pings:
             return found
         if not self.count:
             return ()
-        opened, starts = self._inflated(index)
+        opened, starts = self._columns.get(index) or self._inflated(index)
         if starts[-1] <= _FEW and not may_wrap(opened):
             values = few_values(opened, starts, delta=index in DELTA)
             self._cache[index] = values
@@ -113,7 +113,9 @@ class Pings:
     def within(self, index: int, number: int) -> Sequence[int]:
         """The values of a column in context `number`, while the rest of it stays closed."""
         start, end = self.starts[number], self.starts[number + 1]
-        opened, starts = self._inflated(index)
+        if index not in self._columns:
+            self._columns[index] = self._inflated(index)
+        opened, starts = self._columns[index]
         if index in self._cache or may_wrap(opened):
             return self.column(index)[start:end]
         cut = [plane if isinstance(plane, int) else plane[start:end] for plane in opened.planes]
@@ -125,13 +127,10 @@ class Pings:
 
     def _inflated(self, index: int) -> tuple[Column, list[int]]:
         """A column with its planes as they were made, and where each context begins in it, with the end of the last."""
-        found = self._columns.get(index)
-        if found is None:
-            stored, contexts = self.block.columns[index], self.block.contexts
-            kept = len(contexts) if index in COMMON else sum(context.answered for context in contexts)
-            firsts, rest = self._opened(stored.firsts, kept), self._opened(stored.planes, self.starts[kept])
-            found = self._columns[index] = Column(stored.scale, stored.base, firsts, rest), self.starts[: kept + 1]
-        return found
+        stored, contexts = self.block.columns[index], self.block.contexts
+        kept = len(contexts) if index in COMMON else sum([context.answered for context in contexts])
+        firsts, rest = self._opened(stored.firsts, kept), self._opened(stored.planes, self.starts[kept])
+        return Column(stored.scale, stored.base, firsts, rest), self.starts[: kept + 1]
 
     def mono(self) -> list[int]:
         """The observer's monotonic clock in ns, in the order of contexts, also where it was not given."""

@@ -34,10 +34,11 @@ BASE_RECORDS: Final = 8
 """States of so many records are deflated against the first of them."""
 
 _DECIDING: Final = (
-    "ledger.blocks", "ledger.codec", "ledger.cutting", "ledger.entry", "ledger.events", "ledger.feeds",
-    "ledger.gathering", "ledger.heads", "ledger.instants", "ledger.planes", "ledger.row_reader", "ledger.rows",
-    "ledger.unpacking", "projections.acts", "projections.feed_state", "projections.links", "projections.pings",
-    "projections.records", "projections.several", "replay.folding", "replay.saved", "replay.snapshots",
+    "ledger.blocks", "ledger.codec", "ledger.context_rows", "ledger.cutting", "ledger.entry", "ledger.events",
+    "ledger.feeds", "ledger.gathering", "ledger.heads", "ledger.instants", "ledger.planes", "ledger.row_reader",
+    "ledger.rows", "ledger.unpacking", "projections.acts", "projections.feed_state", "projections.links",
+    "projections.pings", "projections.records", "projections.several", "replay.folding", "replay.saved",
+    "replay.snapshots",
 )  # fmt: skip
 _TABLES: Final = (
     "feed (id integer primary key, fid text not null unique)",

@@ -178,7 +178,7 @@ def test_a_record_gives_its_canonical_bytes(reader):
         assert canonical == codec.make_record(record.first, ENTRIES[record.first - 1 : record.last])
 
 
-def test_more_contexts_than_a_page(tmp_path):
+def test_more_contexts_than_are_kept(tmp_path):
     """A feed whose records share hundreds of contexts reads back, also with a reader from before they were written."""
     pings = [answered(n, START_NS + n, peer=f"p{n % 700}") for n in range(2100)]
     with Ledger.create(tmp_path / "a.ledger", incarnation=INCARNATION) as ledger, Ledger.open(tmp_path / "a.ledger") as beside:
