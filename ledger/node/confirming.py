@@ -40,7 +40,7 @@ def begin(core: Core) -> None:
 
     def late() -> None:
         if core.state == "checking" and not resolve(core):
-            core.do(Begin("unconfirmed"))
+            _begin(core, Begin("unconfirmed"))
 
     core.later(patience_ns(core), late)
 
@@ -63,7 +63,14 @@ def ahead(core: Core, last: int) -> None:
         first = ("lost", core.feed.id) not in core.memo
         core.memo["lost", core.feed.id] = last
         if core.state == "running" and first:
-            core.do(Begin("restored", core.last + 1, last))
+            _begin(core, Begin("restored", core.last + 1, last))
+
+
+def _begin(core: Core, begin: Begin) -> None:
+    """A new epoch follows this one: once, however many show what was lost before it is opened."""
+    if ("ended", core.feed.id) not in core.memo:
+        core.memo["ended", core.feed.id] = 1
+        core.do(begin)
 
 
 def _beyond(core: Core, epoch: int, last: int) -> None:
@@ -71,7 +78,7 @@ def _beyond(core: Core, epoch: int, last: int) -> None:
     if epoch > core.memo.get(("beyond",), 0):
         core.memo["beyond",], core.memo["beyond", "last"] = epoch, last
         if core.state == "running":
-            core.do(Begin("restored", 1, last, epoch))
+            _begin(core, Begin("restored", 1, last, epoch))
 
 
 def resolve(core: Core) -> bool:
@@ -87,9 +94,9 @@ def resolve(core: Core) -> bool:
         return False
     beyond = core.memo.get(("beyond",), 0)
     if beyond > core.feed.epoch:
-        core.do(Begin("restored", 1, core.memo["beyond", "last"], beyond))
+        _begin(core, Begin("restored", 1, core.memo["beyond", "last"], beyond))
     elif lost is not None:
-        core.do(Begin("restored", core.last + 1, lost))
+        _begin(core, Begin("restored", core.last + 1, lost))
     else:
         core.state = "running"
     return True

@@ -300,15 +300,15 @@ class Daemon:
         core = self.mesh.core
         self.pen.flush()
         recorded = core.state != "checking" and not self.full
-        if recorded:
+        self.mesh.stop(self.now())
+        self._settle()
+        if recorded:  # others are given the end of the feed before they hear that it ends
             self._some(math.inf)
             self.pen.flush()
         if recorded and not self.full:
             self.ledger.seal(self.feed)
-        self.mesh.stop(self.now(), self.craft.head() if recorded else None)
+        self.mesh.say_farewell(self.craft.head() if recorded else None)
         self._settle()
-        if recorded and not self.full:
-            self.ledger.seal(self.feed)
         self._keep_words()
         self.log({"event": "stopped", "why": self._why, "position": self.feed.at(core.last)})
 

@@ -179,11 +179,14 @@ class Mesh:
         """A code was checked, and if it was good is used now."""
         admitting.redeemed(self.core, channel, why_not)
 
-    def stop(self, now: sig.Now, head: str | None = None) -> None:
-        """The node ends in order: whoever is linked hears it, with the last signed head."""
+    def stop(self, now: sig.Now) -> None:
+        """The node ends in order."""
+        clockwatch.look(self.core, now)
+        self.core.tell(NodeStopped(self.core.boot, self.core.software))
+
+    def say_farewell(self, head: str | None = None) -> None:
+        """Whoever is linked hears that the node has ended, with the last signed head."""
         core = self.core
-        clockwatch.look(core, now)
-        core.tell(NodeStopped(core.boot, core.software))
         for peer in core.peers.values():
             if peer.channel is not None:
                 core.send(peer.channel, wire.Bye("closed", "the node stopped", head=head))
