@@ -12,21 +12,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
+
 from ledger import codec
 from ledger.entry import Observed
 from ledger.events import PingAnswered
 from ledger.identity import Feed
 from ledger.node.words import digest
 
-CONTEXT_MAX_BYTES: Final = 700
-"""What the pings of a group share: a machine, a link (of 64 letters, four bytes each), a feed, and nine first numbers."""
+CONTEXT_BYTES: Final = 110
+"""What a context takes beside its texts: their heads, two boots, which numbers its pings bear, and nine first numbers."""
 _FRAME_BYTES: Final = 1_500
 """What is there once: the heads of up to 152 planes, and the record's own."""
-_CONTROL_BYTES: Final = 64
+_PLACE_MAX: Final = 2**16 - 1
 _COMMON: Final = 4
 """Columns with a number for every ping; the others have one for those that were answered."""
 _WIDTH_MAX: Final = 8
 _Key = tuple[object, ...]
+_pack: Final = msgspec.msgpack.Encoder().encode
 
 
 class Size:
@@ -44,7 +47,8 @@ class Size:
         """One more entry, which the record takes."""
         event: Any = entry.event
         if not codec.is_ping(event):
-            self._bytes += _CONTROL_BYTES + len(event.kind) + len(codec.encode_event(event))
+            form = (_PLACE_MAX, entry.at_ns, entry.boot, entry.mono_ns, event.kind, event.version, codec.encode_event(event))
+            self._bytes += len(_pack(form))
             return
         self._pings += 1
         at_ns, mono_ns, held = entry.at_ns, entry.mono_ns, event.held
@@ -68,6 +72,8 @@ class Size:
         bits = self._bits
         if before is None:
             self._range[key] = [*least, *least]
+            texts = (event.peer, event.link, event.feed, getattr(event, "reason", None))
+            self._bytes += CONTEXT_BYTES + sum([len(text.encode()) for text in texts if text is not None])
             return
         for place, number in enumerate(steps):
             step = number - before[place]
@@ -89,7 +95,7 @@ class Size:
         widths = [min(-(-bits // 8), _WIDTH_MAX) for bits in self._bits]
         which = -(-(len(self._before).bit_length() + 1) // 8)
         common, answered = which + sum(widths[:_COMMON]), sum(widths[_COMMON:])
-        return self._bytes + CONTEXT_MAX_BYTES * len(self._before) + self._pings * common + self._answered * answered
+        return self._bytes + self._pings * common + self._answered * answered
 
 
 class Running:

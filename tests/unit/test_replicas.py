@@ -13,7 +13,7 @@ from ledger.entry import Observed
 from ledger.identity import Feed, incarnation_id
 from ledger.keys import generate
 from ledger.node.replicas import OPEN_MAX_BYTES, RUN_MAX_BYTES, Held, Run, held, run_after, speak, take_run
-from ledger.node.running import CONTEXT_MAX_BYTES, Running, Size
+from ledger.node.running import Running, Size
 from ledger.node.words import digest
 from ledger.store import Ledger
 from replay.check import verify
@@ -244,9 +244,21 @@ def test_a_bound_holds_for_many_pings_of_any_width(widths, peers, failed, seed):
         entries.append(Observed(at_ns, event, 1, mono_ns))
         size.add(entries[-1])
     taken = len(encode_record(make_record(1, entries)))
-    contexts = len({(e.event.peer, e.event.kind) for e in entries})
     assert size.bound == running.bound(FEED, entries)
-    assert taken <= size.bound - 1000 - (CONTEXT_MAX_BYTES - 130) * contexts
+    assert taken <= size.bound - 1000
+
+
+def test_a_control_event_takes_no_more_than_its_bytes(origin):
+    """Hundreds of control events of every size of number and text take what the bound says, and little less."""
+    size = Size()
+    entries = [
+        Observed(SECOND * 10**place, ev.NoteAdded("é" * (7 * place)), 2**place, 3**place) if number % 2 else
+        Observed(SECOND * 10**9, ev.FeedReceived("f" * 64, 2**place), None, None)
+        for number in range(500) for place in [number % 9]
+    ]  # fmt: skip
+    for entry in entries:
+        size.add(entry)
+    assert 0 <= size.bound - len(encode_record(make_record(1, entries))) < 3000
 
 
 def test_a_mesh_that_is_quiet_never_makes_a_record_to_speak(origin):
