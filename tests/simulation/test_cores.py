@@ -300,6 +300,14 @@ def test_four_hours_of_ten_machines(tmp_path):
     assert not_of_the_record(tmp_path) == []
 
 
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_a_day_of_twenty_machines():
+    """Twenty machines, a day at the interval of a minute, every fault twice: healed, and every feed is with everybody."""
+    run = simulate(1, views=remembered, machines=20, seconds=86_400, faults=2 * len(FAULTS))
+    assert run.unsettled() == []
+
+
 def test_who_is_removed_hears_why_before_its_link_ends():
     """Removed the moment its links stand anew, when nobody has asked for anything yet: it takes the removal in over the link that
     ends, and so ends itself, with no dial that would be refused.

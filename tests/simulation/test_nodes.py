@@ -186,7 +186,6 @@ def test_a_day_of_five_real_nodes(folder):
     judge(run, said, 30)
 
 
-@pytest.mark.long
 def test_the_log_does_not_depend_on_the_hash_seed(folder):
     """Two processes with different hash seeds write the same ledgers from one seed."""
     logs = set()
