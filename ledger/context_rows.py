@@ -13,10 +13,10 @@ from ledger import rows
 from ledger.blocks import Context
 from ledger.errors import Damaged
 
-_MARKS: Final = (4, 16, 64)
+_MARKS: Final = (4, 8, 16, 32, 64)
 """So many are asked for at once: few sizes, so that a query's plan is kept from one time to the next."""
 _AHEAD: Final = 32
-"""So many neighbours are read where what is missing lies close together: who goes through a feed will ask for the next."""
+"""So many are read where the next are missing: who goes through a feed will ask for those after them."""
 _KEPT_MAX: Final = 256
 """So many are kept of a feed: a reader of twenty feeds that kept more held more of contexts than of all else."""
 
@@ -45,7 +45,7 @@ class ContextRows:
             known = self._known = {}  # another dictionary: who was given the last one keeps it
             missing = list(numbers)
         first = min(missing)
-        if max(missing) - first < _AHEAD:
+        if (not first or first - 1 in known) and max(missing) - first < _AHEAD:
             self._read("id between ? and ?", (first, first + _AHEAD - 1))
         else:
             for start in range(0, len(missing), _MARKS[-1]):
