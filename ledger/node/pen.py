@@ -99,20 +99,21 @@ class Pen:
         self.waiting += self._mesh.take_events()
         if self.full:
             self.flush()
-        begun: list[sig.Take] = []
         if self.full:
-            begun += actions
-            return begun
+            return list(actions)
+        begun: list[sig.Take] = []
+        coming = iter(actions)
         batch = self.waiting
         try:
             with self._ledger.transaction():
                 receipt = self._append(batch) if batch else None
                 judged = []
-                for action in actions:
+                for action in coming:
                     begun.append(action)
                     judged.append(self.exchange.judge(action, self._mesh.core.stamp))
         except LedgerError:
             self.flush()
+            begun += coming
             for action in begun:
                 if not self.full:
                     self._take(action)
