@@ -99,22 +99,24 @@ class Pen:
         self.waiting += self._mesh.take_events()
         if self.full:
             self.flush()
-        begun: list[sig.Take] = []
         if self.full:
-            for action in actions:
-                begun.append(action)
+            refused = list(actions)
+            for action in refused:
                 self._not_taken(action)
-            return begun
+            return refused
+        begun: list[sig.Take] = []
+        coming = iter(actions)
         batch = self.waiting
         try:
             with self._ledger.transaction():
                 receipt = self._append(batch) if batch else None
                 judged = []
-                for action in actions:
+                for action in coming:
                     begun.append(action)
                     judged.append(self.exchange.judge(action, self._mesh.core.stamp))
         except LedgerError:
             self.flush()
+            begun += coming
             for action in begun:
                 self._take(action)
             return begun
