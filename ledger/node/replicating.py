@@ -38,7 +38,8 @@ def news(core: Core, channel: Channel, *, own: bool = False) -> tuple[Place, ...
     """
     found = []
     told, have = channel.told, channel.have
-    for feed_id, last in ((core.feed.id, core.gives.get(core.feed.id, 0)),) if own else core.gives.items():
+    for feed_id in (core.feed.id,) if own else core.gives:
+        last = core.gives.get(feed_id, 0)
         if last > told.get(feed_id, 0) and last > have.get(feed_id, NOTHING)[1]:
             found.append(Place(core.named[feed_id], last))
             told[feed_id] = last
