@@ -18,7 +18,8 @@ from ledger import planes
 from ledger.blocks import AT, GIVEN, HELD, RTT, Block, Group
 from ledger.planes import Plane
 from ledger.rows import Directory
-from ledger.unpacking import Pings, may_wrap
+from ledger.unpacking import Pings
+from ledger.values import may_wrap
 
 Inflate = Callable[[Plane, int], Plane]
 

@@ -6,22 +6,19 @@ within a record, `cutting` opens less). What does not fit together is Damaged. P
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain, compress, pairwise, repeat
-from operator import add, itemgetter, mul, sub
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate, chain, compress, pairwise
+from operator import itemgetter, sub
+from typing import Any, NamedTuple
 
 from ledger import planes
 from ledger.blocks import AT, BACK, COMMON, DELTA, HELD, HOLD, MONO, NUMBER, RTT, SENT, SPAN, Block, Column, Context, Group
 from ledger.entry import Observed
 from ledger.errors import Damaged
 from ledger.events import PingAnswered, PingFailed
-from ledger.planes import Plane, TooWide
-
-_FEW: Final = 16
-"""Columns of so few numbers are opened sooner one by one."""
+from ledger.planes import Plane
+from ledger.values import may_wrap, values_of
 
 
 class Pings:
@@ -99,15 +96,7 @@ class Pings:
         if not self.count:
             return ()
         opened, starts = self._columns.get(index) or self._inflated(index)
-        if starts[-1] <= _FEW and not may_wrap(opened):
-            values = few_values(opened, starts, delta=index in DELTA)
-            self._cache[index] = values
-            return values
-        try:
-            values = quick_values(opened, starts, delta=index in DELTA)
-        except (TooWide, OverflowError):
-            values = plain_values(opened, starts, delta=index in DELTA)
-        self._cache[index] = values
+        values = self._cache[index] = values_of(opened, starts, delta=index in DELTA)
         return values
 
     def within(self, index: int, number: int) -> Sequence[int]:
@@ -271,70 +260,6 @@ class Pings:
         """How many pings have an instant of at most `until` ns. Precondition as for `groups`."""
         at = self.column(AT)
         return sum(bisect_right(at, until, start, end) - start for start, end in pairwise(self.starts))
-
-
-def plain_values(column: Column, starts: Sequence[int], *, delta: bool) -> list[int]:
-    """The values of a column in the order of contexts, number by number: the definition. `starts`: where each context begins,
-    and the end of the last; `delta`: whether it holds differences along a context, not the excess over the least.
-    """
-    numbers: Iterable[int] = planes.decode(column.planes, starts[-1])
-    steps: Iterable[int] = planes.decode(column.firsts, len(starts) - 1)
-    if column.scale != 1:
-        numbers = map(mul, numbers, repeat(column.scale))
-        steps = map(mul, steps, repeat(column.scale))
-    firsts = [first + column.base for first in accumulate(steps)]
-    if not delta:
-        return list(map(add, numbers, chain.from_iterable(map(repeat, firsts, map(sub, starts[1:], starts)))))
-    values, before = list(numbers), 0
-    for number, first in enumerate(firsts):
-        start = starts[number]
-        values[start] = first - before
-        before = first + sum(values[start + 1 : starts[number + 1]])
-    values = list(accumulate(values))
-    return list(map(planes.wrapped, values)) if may_wrap(column) else values
-
-
-def few_values(column: Column, starts: Sequence[int], *, delta: bool) -> list[int]:
-    """The same for a few pings, whose columns mostly say nothing. Precondition: no difference was taken modulo 2^64."""
-    scale, base, many = column.scale, column.base, len(starts) - 1
-    numbers = planes.decode(column.planes, starts[-1]) if column.planes else None
-    firsts = [base] * many
-    if column.firsts:
-        firsts = [first * scale + base for first in accumulate(planes.decode(column.firsts, many))]
-    values: list[int] = []
-    for number, first in enumerate(firsts):
-        start, end = starts[number], starts[number + 1]
-        if numbers is None:
-            values += [first] * (end - start)
-        elif not delta:
-            values += [first + each * scale for each in numbers[start:end]]
-        elif start < end:
-            values += accumulate([first, *[each * scale for each in numbers[start + 1 : end]]])
-    return values
-
-
-def quick_values(column: Column, starts: Sequence[int], *, delta: bool) -> list[int]:
-    """The same, whole columns at once: multiplied and added as long integers. Raises TooWide or OverflowError where a number
-    may not fit there.
-    """
-    count, scale = starts[-1], column.scale
-    firsts = [first * scale + column.base for first in accumulate(planes.decode(column.firsts, len(starts) - 1))]
-    if not count or scale < 1 or may_wrap(column) or max(firsts) >= planes.ROOM:
-        raise TooWide
-    sizes = list(map(sub, starts[1:], starts))
-    if not delta:
-        long = planes.laned(column.planes, count)
-    else:
-        # Summed up throughout, then each context moved to where it begins.
-        sums = array("Q", accumulate(planes.decode(column.planes, count)))
-        firsts = [first - sums[start] * scale for first, start in zip(firsts, starts, strict=False)]
-        long = planes.lanes(sums, count)
-    return planes.unlaned(planes.multiplied(long, scale, count) + planes.repeated(firsts, sizes), count).tolist()
-
-
-def may_wrap(column: Column) -> bool:
-    """Whether a difference in this column may have been taken modulo 2^64: then it is 2^62 or more."""
-    return column.scale.bit_length() + 8 * max(len(column.planes), len(column.firsts)) > 62
 
 
 class _Part(NamedTuple):

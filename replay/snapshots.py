@@ -36,7 +36,7 @@ BASE_RECORDS: Final = 8
 _DECIDING: Final = (
     "ledger.blocks", "ledger.codec", "ledger.context_rows", "ledger.cutting", "ledger.entry", "ledger.events",
     "ledger.feeds", "ledger.gathering", "ledger.heads", "ledger.instants", "ledger.planes", "ledger.row_reader",
-    "ledger.rows", "ledger.unpacking", "projections.acts", "projections.feed_state", "projections.links",
+    "ledger.rows", "ledger.unpacking", "ledger.values", "projections.acts", "projections.feed_state", "projections.links",
     "projections.pings", "projections.records", "projections.several", "replay.folding", "replay.saved",
     "replay.snapshots",
 )  # fmt: skip

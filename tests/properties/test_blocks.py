@@ -15,7 +15,8 @@ from ledger.events import NodeStarted, NoteAdded, PingAnswered, PingFailed
 from ledger.packing import arrange, arranged_plainly, pack
 from ledger.packing_lanes import arranged
 from ledger.planes import TooWide
-from ledger.unpacking import Pings, few_values, may_wrap, plain_values, quick_values, unpack
+from ledger.unpacking import Pings, unpack
+from ledger.values import few_values, may_wrap, plain_values, quick_values
 
 NOW = 1_767_225_600_000_000_000
 H = "0123456789abcdef" * 4
