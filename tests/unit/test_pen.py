@@ -16,6 +16,7 @@ from ledger.node import signals as sig
 from ledger.node.notify import Notify
 from ledger.node.pen import Pen
 from ledger.node.replicas import Held
+from ledger.node.words import Named
 from ledger.store import Ledger
 
 KEY = generate()
@@ -48,7 +49,10 @@ class Mesh:
 
     def observe(self, now: sig.Now, seen: Any) -> None:  # noqa: ARG002 - it is what the core is given
         """A run was judged, or the medium refuses."""
-        self.told.append(seen.channel if isinstance(seen, sig.Took) else seen)
+        if isinstance(seen, sig.Took):
+            self.told.append(seen.channel if seen.refused is None else f"{seen.channel}: {seen.refused}")
+        else:
+            self.told.append(seen)
 
 
 class Exchange:
@@ -87,7 +91,8 @@ def made(tmp_path):
 
 
 def takes(*channels: int) -> Any:
-    return [SimpleNamespace(channel=channel, run=SimpleNamespace(feed=SimpleNamespace(machine="bravo"))) for channel in channels]
+    run = SimpleNamespace(feed=Named("bravo", 1, "ed25519:bravo"))
+    return [SimpleNamespace(channel=channel, run=run) for channel in channels]
 
 
 def test_results_of_pings_wait_and_everything_else_does_not(made):
@@ -120,11 +125,13 @@ def test_runs_are_told_of_once_they_all_stand_and_after_what_came_before_them(ma
 
 
 def test_where_runs_cannot_be_taken_together_each_is_taken_by_itself(made):
-    """One of three fails as it is written: the others and the own results stand, nothing of it does, and it is said."""
+    """One of three fails as it is written: the others and the own results stand, nothing of it does, and it is said, to the core
+    too, which has it asked for again.
+    """
     made.refusing(6)
     made.pen.write([ping(1)])
     made.pen.take(takes(5, 6, 7))
-    assert made.mesh.told == [2, 5, 7]
+    assert made.mesh.told == [2, 5, "6: medium", 7]
     assert [entry.event.number for entry in made.ledger.read(made.other, after=1)] == [5, 7]
     assert [(line["event"], line["feed"]) for line in made.said] == [("run-not-taken", "bravo")]
 
@@ -144,9 +151,9 @@ def test_what_a_medium_refuses_is_kept_and_stands_in_its_place(made, monkeypatch
     made.pen.write([ping(3)])
     made.pen.take(takes(5))
     assert made.pen.full
-    assert made.mesh.told == [sig.Medium(False, "no space")]
+    assert made.mesh.told == [sig.Medium(False, "no space"), "5: medium"]
     monkeypatch.setattr(Ledger, "append", append)
     made.pen.flush()
     assert not made.pen.full
-    assert made.mesh.told[1:] == [sig.Medium(True), 2, 3]
+    assert made.mesh.told[2:] == [sig.Medium(True), 2, 3]
     assert [entry.kind for entry in made.ledger.read(made.own, after=1)] == ["link.lost", "ping.answered"]
