@@ -24,7 +24,9 @@ PATIENCE_NS: Final = 10 * SECOND
 """So long is waited for an answer at least, where pings are so frequent that an interval is shorter than a dial."""
 
 EPOCHS_MAX: Final = 1000
-"""A newer epoch may have begun under a ledger key that is lost too, so that anybody could name one: but none so far ahead."""
+"""A newer epoch may have begun under a ledger key that is lost too. So anybody could name one: it counts only where something was
+lost by this machine's own word, and not if it is so far ahead.
+"""
 
 
 def patience_ns(core: Core) -> int:
@@ -50,10 +52,11 @@ def shown(core: Core, held: Iterable[Shown]) -> None:
     for each in held:
         feed, last = core.feed_of(each.feed), each.word.last
         newer = feed.machine == core.me and 0 < feed.epoch - core.feed.epoch <= EPOCHS_MAX and feed.id not in core.held
+        ours = feed.ledger_key == core.feed.ledger_key or ("lost", core.feed.id) in core.memo
         if feed == core.feed and last > core.last:
             if core.craft.proves(feed, each.word):
                 ahead(core, last)
-        elif newer and core.craft.proves(feed, each.word):
+        elif newer and ours and core.craft.proves(feed, each.word):
             _beyond(core, feed.epoch, last)
 
 

@@ -3,7 +3,12 @@
 from simulation.test_cores import Watched, not_of_the_record
 
 from ledger.events import FeedOpened, KeyChanged
+from ledger.identity import Feed
+from ledger.node import confirming
 from ledger.node.state import SECOND
+from ledger.node.virtual_craft import word_of
+from ledger.node.wire import Shown
+from ledger.node.words import Named
 from ledger.testing import simulate
 from replay import states
 from replay.history import History
@@ -116,3 +121,16 @@ def test_a_founder_acts_from_the_first_entry_of_its_next_epoch_on(tmp_path):
         assert [feed.name for feed in node.mesh.core.member("alpha").feeds] == ["alpha", "alpha.2", "alpha.3"]
     run.save(str(tmp_path))
     assert not_of_the_record(tmp_path) == []
+
+
+def test_nobody_else_can_say_that_a_machine_has_a_newer_epoch():
+    """A member shows alpha the word of a later epoch of alpha's, signed by the key that it names itself: alpha goes on as it was.
+    Signed by alpha's own key it is the word of somebody who holds what alpha has lost.
+    """
+    run, _said = watched_run(14)
+    alpha = run.nodes["alpha"]
+    core, before = alpha.mesh.core, alpha.feed
+    for key, begun in (("ledger-key-of-mallory", []), (before.ledger_key, ["restored"])):
+        feed = Feed.of(before.incarnation, "alpha", 7, key)
+        confirming.shown(core, [Shown(Named.of(feed), word_of(feed, 9))])
+        assert [action.why for action in core.take_actions()] == begun
