@@ -24,12 +24,10 @@ from typing import Any, Final
 import msgspec
 
 from ledger.blocks import COMMON, Block, Column, Context, Group
-from ledger.codec import Control
 from ledger.entry import Observed
 from ledger.errors import Damaged
 from ledger.events import PingAnswered, PingFailed
 from ledger.planes import Plane
-from ledger.unpacking import Pings
 
 CHAIN_START: Final = bytes(16)
 
@@ -248,11 +246,6 @@ def decode_groups(d: Directory, low_ns: int, first: int, context: Callable[[int]
             strict=True,
         )
     ]
-
-
-def groups_of(block: Block, first: int, controls: Sequence[Control]) -> list[Group]:
-    """The groups of a block, computed from its columns."""
-    return Pings(block, first, [first + control.place for control in controls]).groups() if block.count else []
 
 
 def encode_context(context: Context) -> bytes:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +166,17 @@ def raised(
                 assert take_run(ledger, run, incarnation=founder.incarnation).refused is None
             ledger.append(FeedReceived(founder.id, after.last), observer=own, at=now + 2)
     return nodes
+
+
+@contextlib.contextmanager
+def ended(nodes: list[Node]) -> Iterator[list[Node]]:
+    """These nodes; those that still run in the end are killed."""
+    try:
+        yield nodes
+    finally:
+        for node in nodes:
+            if node.process is not None:
+                node.kill()
 
 
 def linked(nodes: list[Node]) -> bool:

@@ -2,8 +2,9 @@
 
 Its own dials are refused from then on, at its key and before a word is said, so it could try for ever. It is dialled instead:
 it greets a member that it trusts, hears that it is none and by which entry, and may ask for the feed in which that stands and
-for nothing else, as one may whose link stood when it was removed. It takes nothing on faith: the run is signed and judged like
-any other. No link comes of it here, nothing but the look-up is recorded, and after a day, or once it has heard, this ends.
+for those that say by which key, and for nothing else, as one may whose link stood when it was removed. It takes nothing on
+faith: each run is signed and judged like any other. No link comes of it here, nothing but the look-up is recorded, and after a
+day, or once it has heard, this ends.
 A restart takes it up again from the record: then who had heard already is dialled once more, and is gone.
 """
 

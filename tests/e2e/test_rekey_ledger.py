@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from raised import Node, linked, raised, wait_for
+from raised import Node, ended, linked, raised, wait_for
 
 from ledger import keys
 from ledger.errors import Refused, Unwritable
@@ -23,13 +23,8 @@ from replay.check import verify
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[list[Node]]:
     """Three nodes, not started yet."""
-    nodes = raised(tmp_path, 3, lost_after=8)
-    try:
+    with ended(raised(tmp_path, 3, lost_after=8)) as nodes:
         yield nodes
-    finally:
-        for node in nodes:
-            if node.process is not None:
-                node.kill()
 
 
 def feeds(node: Node, machine: str) -> dict[Feed, int]:

@@ -4,7 +4,7 @@ import contextlib
 import signal
 
 import pytest
-from raised import linked, raised, wait_for
+from raised import ended, linked, raised, wait_for
 
 from replay.check import verify
 
@@ -18,13 +18,8 @@ def answer(node):
 
 @pytest.fixture
 def nodes(tmp_path):
-    made = raised(tmp_path, 3)
-    try:
+    with ended(raised(tmp_path, 3)) as made:
         yield made
-    finally:
-        for node in made:
-            if node.process is not None:
-                node.kill()
 
 
 def test_a_machine_removed_while_it_was_away_learns_of_it(nodes):

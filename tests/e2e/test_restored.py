@@ -6,7 +6,7 @@ import shutil
 import signal
 
 import pytest
-from raised import linked, raised, wait_for
+from raised import ended, linked, raised, wait_for
 
 from ledger.events import FeedOpened
 from ledger.store import Ledger
@@ -16,16 +16,11 @@ from replay.check import verify
 @pytest.fixture
 def nodes(tmp_path):
     """Three nodes that are linked."""
-    made = raised(tmp_path, 3, lost_after=8)
-    try:
+    with ended(raised(tmp_path, 3, lost_after=8)) as made:
         for node in made:
             node.start()
         wait_for(lambda: linked(made), 30)
         yield made
-    finally:
-        for node in made:
-            if node.process is not None:
-                node.kill()
 
 
 def epochs(node, machine):

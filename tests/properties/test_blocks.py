@@ -195,13 +195,19 @@ def test_a_column_opened_at_once_is_the_one_opened_number_by_number(run):
     for index, column in enumerate(block.columns):
         kept = len(block.contexts) if index in COMMON else sum(context.answered for context in block.contexts)
         starts, delta = opened.starts[: kept + 1], index in DELTA
-        if not may_wrap(column):
-            assert few_values(column, starts, delta=delta) == plain_values(column, starts, delta=delta)
-        try:
-            quick = quick_values(column, starts, delta=delta)
-        except (TooWide, OverflowError):
-            continue
-        assert quick == plain_values(column, starts, delta=delta)
+        open_alike(column, starts, delta=delta)
+
+
+def open_alike(column, starts, *, delta):
+    """The ways to a column's values that are taken for few numbers and for many give those of the plain way, or refuse."""
+    plain = plain_values(column, starts, delta=delta)
+    if not may_wrap(column):
+        assert few_values(column, starts, delta=delta) == plain
+    try:
+        quick = quick_values(column, starts, delta=delta)
+    except (TooWide, OverflowError):
+        return
+    assert quick == plain
 
 
 @given(st.integers(1, 3), st.lists(st.integers(1, 4), min_size=1, max_size=4), st.booleans(), st.integers(0, 2**62), st.data())
@@ -218,13 +224,7 @@ def test_columns_that_nobody_packed_open_alike(scale, sizes, delta, base, data):
     column = Column(
         scale, base, tuple(data.draw(some_planes)), (*wide[: data.draw(st.integers(0, 2))], *data.draw(some_planes))[:8]
     )
-    if not may_wrap(column):
-        assert few_values(column, starts, delta=delta) == plain_values(column, starts, delta=delta)
-    try:
-        quick = quick_values(column, starts, delta=delta)
-    except (TooWide, OverflowError):
-        return
-    assert quick == plain_values(column, starts, delta=delta)
+    open_alike(column, starts, delta=delta)
 
 
 @given(runs | likely())
