@@ -14,7 +14,7 @@ chain with a gap when this room is loaded. No I/O.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
 
@@ -70,6 +70,14 @@ class Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
     count: int
     controls: tuple[Control, ...]
     pings: Block
+
+
+class Opened(NamedTuple):
+    """A record that is what its entries make, with these as they are stored, and with its pings opened."""
+
+    record: Record
+    entries: list[Observed]
+    pings: Pings
 
 
 _RECORD_ENCODER: Final = msgspec.msgpack.Encoder()
@@ -266,11 +274,11 @@ def encode_record(record: Record) -> bytes:
 
 def decode_record(data: bytes) -> Record:
     """The record that canonical bytes hold. Raises Damaged if they hold none, or are not what it encodes to."""
-    return opened_record(data)[0]
+    return opened_record(data).record
 
 
-def opened_record(data: bytes) -> tuple[Record, list[Observed]]:
-    """The same, with its entries as `open_record` gives them: they are at hand once its bytes were found to be canonical."""
+def opened_record(data: bytes) -> Opened:
+    """The same, with what it holds: that is at hand once its bytes were found to be canonical."""
     if len(data) > RECORD_MAX_BYTES:
         raise Damaged(f"a record of {len(data)} bytes, the limit is {RECORD_MAX_BYTES}")
     try:
@@ -278,12 +286,13 @@ def opened_record(data: bytes) -> tuple[Record, list[Observed]]:
         if record.format != RECORD_FORMAT or record.count < 1:
             raise Damaged(f"a record of format {record.format}")
         entries = open_record(record)
-        again = encode_record(make_record(record.first, entries))
+        made, pings = arrange_record(record.first, entries)
+        again = encode_record(made)
     except (*_UNREADABLE, IndexError, StopIteration, OverflowError) as error:
         raise Damaged(f"no record: {error}") from None
     if again != data:
         raise Damaged("a record that does not encode to itself")
-    return record, entries
+    return Opened(made, entries, pings)
 
 
 def decode_few(data: bytes, limit: int) -> tuple[int, list[Observed]] | None:

@@ -364,8 +364,8 @@ class Ledger:
         with self.transaction():
             return self.add_feed(self.feed(observer)).seal()
 
-    def take(self, feed: Feed, record: codec.Record) -> None:
-        """Take in a record that the feed's origin sealed. Raises Damaged or Forked (see `writer`)."""
+    def take(self, feed: Feed, record: codec.Record | codec.Opened) -> None:
+        """Take in a record that the feed's origin sealed, opened if it is so already. Raises Damaged or Forked (see `writer`)."""
         with self.transaction():
             self.add_feed(feed).take(record)
 

@@ -177,28 +177,25 @@ class FeedWriter:
         self._set_head(last=self.head.last)
         return True
 
-    def take(self, record: codec.Record) -> None:
+    def take(self, given: codec.Record | codec.Opened) -> None:
         """Take in a record that the feed's origin sealed, within the caller's transaction. It begins where the sealed
         part ends, and may cover a part of the open entries, or more than all of them.
 
         Raises Damaged if it is not what its entries make or holds what no append would take, Forked if it contradicts
         an open entry.
         """
+        record, entries, pings = given if isinstance(given, codec.Opened) else self._opened(given)
         if record.first != self.head.sealed + 1:
             raise Damaged(
                 f"a record begins at #{record.first}, the feed's sealed part ends at #{self.head.sealed}",
                 position=self.feed.name,
             )
-        entries = codec.open_record(record)
         try:
-            made, pings = codec.arrange_record(record.first, entries)
-            self._check_texts(made.pings.contexts)
+            self._check_texts(record.pings.contexts)
             for _place, entry in codec.controls_among(entries):
                 codec.check(entry, "an entry")
         except (EventRefused, TypeError, ValueError, OverflowError) as error:
-            raise Damaged(f"a record that no ledger would write: {error}", position=self.feed.at(record.first)) from None
-        if made != record:
-            raise Damaged("a record that its own entries do not make", position=self.feed.at(record.first))
+            raise self._unlikely(record, error) from None
         for index, (mine, theirs) in enumerate(zip(self.tail, entries, strict=False), record.first):
             if mine != theirs:
                 raise Forked(self.feed.at(index), ("the open part", "a record"))
@@ -211,6 +208,20 @@ class FeedWriter:
             self._clear = max(0, self._clear - record.count)
             self._cover(held)
         self._set_head(last=max(last, held))
+
+    def _opened(self, record: codec.Record) -> codec.Opened:
+        """A record with what it holds. Raises Damaged if it is not what its entries make."""
+        entries = codec.open_record(record)
+        try:
+            made, pings = codec.arrange_record(record.first, entries)
+        except (EventRefused, TypeError, ValueError, OverflowError) as error:
+            raise self._unlikely(record, error) from None
+        if made != record:
+            raise Damaged("a record that its own entries do not make", position=self.feed.at(record.first))
+        return codec.Opened(record, entries, pings)
+
+    def _unlikely(self, record: codec.Record, error: Exception) -> Damaged:
+        return Damaged(f"a record that no ledger would write: {error}", position=self.feed.at(record.first))
 
     # Rows.
 

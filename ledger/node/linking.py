@@ -2,7 +2,9 @@
 
 Every machine links to every other, one channel per pair. A lost link is recorded first and aborted then: a graceful close would
 wait for a peer that may be dead. It is dialled again after a back-off with jitter, which for a drop by the connection limit
-stays at a second or two, so that the mesh is whole again within seconds and without an operator.
+stays at a second or two, so that the mesh is whole again within seconds and without an operator. Links that are lost again and
+again soon after they came to stand are tried ever less often, whatever the interval: every loss costs all machines some work,
+and where they are too busy to answer in time already, that work is what keeps them so.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ YIELD_NS: Final = 700 * MS
 """The larger name of a pair waits so long before it dials, so that most pairs dial once."""
 STEADY_NS: Final = 10 * SECOND
 """A link that stood so long was a good one."""
+BRIEF_MAX: Final = 3
+"""After more links than that in a row which did not stand so long, the interval does not bound the back-off any more."""
 ENDING_NS: Final = 2 * SECOND
 DETAIL_MAX: Final = 1000
 GROUNDS_MAX: Final = 16
@@ -68,7 +72,8 @@ def lose(core: Core, peer: Peer, reason: Reason, detail: str = "", culprit: str 
     core.drop(channel)
     peer.reason, peer.lost, peer.failed = reason, link, 0
     # One that did not stand for long is tried again less and less often, as one that did not come to stand at all.
-    peer.tries = 0 if core.now.mono_ns - peer.since_ns > STEADY_NS else peer.tries + 1
+    steady = core.now.mono_ns - peer.since_ns > STEADY_NS
+    peer.tries, peer.brief = (0, 0) if steady else (peer.tries + 1, peer.brief + 1)
     plan(core, peer)
 
 
@@ -92,7 +97,7 @@ def fail_ping(core: Core, peer: Peer, number: int, reason: Reason, link: str | N
 
 def plan(core: Core, peer: Peer) -> None:
     """Dial again after the back-off, unless there is a link by then."""
-    cap = min(BACKOFF_MAX_NS, max(core.interval_ns, SOON_NS))
+    cap = BACKOFF_MAX_NS if peer.brief > BRIEF_MAX else min(BACKOFF_MAX_NS, max(core.interval_ns, SOON_NS))
     if peer.reason == "connection-limit":
         cap = SOON_NS
     delay = core.jitter(min(cap, BACKOFF_NS << min(peer.tries, 10)))

@@ -152,8 +152,8 @@ class Tail(msgspec.Struct, frozen=True):
         few = codec.decode_few(data, FEW)
         if few is not None:
             return cls(*few, True)
-        record = codec.decode_record(data)
-        return cls(record.first, codec.open_record(record), False)
+        record, entries, _pings = codec.opened_record(data)
+        return cls(record.first, entries, False)
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -180,7 +180,7 @@ def take_run(
     now = held(ledger, feed)
     try:
         run.word.check(feed)
-        records = [codec.decode_record(body) for body in run.records]
+        records = [codec.opened_record(body) for body in run.records]
         tail = Tail.of(run.tail) if run.tail else None
     except BadSignature as error:
         return Taken(feed, now, refused="signature", detail=error.message)
@@ -224,7 +224,7 @@ def _inconsistent(now: Held, run: Run, feed: Feed, error: BadProof) -> Taken:
 
 
 def _judge(
-    ledger: Ledger, now: Held, run: Run, *, feed: Feed, fresh: Sequence[codec.Record], tail: Tail | None, running: Running
+    ledger: Ledger, now: Held, run: Run, *, feed: Feed, fresh: Sequence[codec.Opened], tail: Tail | None, running: Running
 ) -> Judged | str:
     """The open entries to append, once all of the run follows from the word; or why what is held open does not fit.
 
@@ -233,7 +233,7 @@ def _judge(
     head = ledger.head(feed) if now.last else None
     tree = _frontier(now.records, head.frontier if head is not None else b"")
     last = head.sealed if head is not None else 0
-    for record in fresh:
+    for record, *_held in fresh:
         if record.first != last + 1:
             raise Damaged(f"a record begins at #{record.first}, not at #{last + 1}", position=feed.name)
         last += record.count
@@ -267,14 +267,14 @@ def _take(
     feed: Feed,
     now: Held,
     *,
-    fresh: Sequence[codec.Record],
+    fresh: Sequence[codec.Opened],
     judged: Judged,
     own: Feed | None,
     stamp: Callable[[Event], Observed] | None,
 ) -> Taken:
     with ledger.attempt():
-        for record in fresh:
-            ledger.take(feed, record)
+        for opened in fresh:
+            ledger.take(feed, opened)
         if judged.arrived:
             ledger.append(judged.arrived, observer=feed, seal=False, checked=judged.checked)
         entries = tuple(ledger.read(feed, after=now.last)) if fresh or judged.arrived else ()
@@ -288,10 +288,10 @@ def _take(
 # Forks.
 
 
-def _first_difference(known: Sequence[RecordRow], records: Sequence[codec.Record]) -> int | None:
+def _first_difference(known: Sequence[RecordRow], records: Sequence[codec.Opened]) -> int | None:
     """The place of the first record that is held already, and is another."""
     pairs = enumerate(zip(known, records, strict=False))
-    return next((place for place, (row, record) in pairs if row.leaf != codec.leaf_of(record)), None)
+    return next((place for place, (row, record) in pairs if row.leaf != codec.leaf_of(record.record)), None)
 
 
 def _forked(
@@ -300,7 +300,7 @@ def _forked(
     run: Run,
     *,
     feed: Feed,
-    records: Sequence[codec.Record],
+    records: Sequence[codec.Opened],
     place: int,
     tail: Sequence[Observed] = (),
 ) -> Taken:
@@ -310,7 +310,7 @@ def _forked(
     tree = Frontier()
     for leaf in reader.leaves()[:shared]:
         tree.append(leaf)
-    theirs = records[place:]
+    theirs = [each.record for each in records[place:]]
     for record in theirs:
         tree.append(codec.leaf_of(record))
     try:
@@ -320,7 +320,7 @@ def _forked(
     first = (reader.record(shared).last if shared else 0) + 1
     mine = _stored(reader, first - 1, reader.head().last)
     whole = [*_stored(reader, first - 1, run.after.last), *tail] if tail else []
-    given = [each for record in theirs for each in codec.open_record(record)] + whole
+    given = [entry for each in records[place:] for entry in each.entries] + whole
     index = next((i for i, (x, y) in enumerate(zip(mine, given, strict=False), first) if x != y), None)
     if index is None:  # the same entries, sealed elsewhere: two records that are both signed contradict each other all the same
         index = first + min(len(mine), len(given)) - 1

@@ -80,8 +80,9 @@ class Pinged(msgspec.Struct):
 
 class Peer(msgspec.Struct):
     """Another member. `dialling`: the number of the dial or question that is under way, 0 if none; `tries`: dials that came to
-    nothing since it was linked; `number`: of the last ping to it; `failed`: failures in a row; `heard`: the last ping heard of
-    it, in `boot`; `reason`: why there is no link; `met`: addresses at which it was met; `tried`: whether a dial has ended.
+    nothing since it was linked; `brief`: links in a row that did not stand for long; `number`: of the last ping to it; `failed`:
+    failures in a row; `heard`: the last ping heard of it, in `boot`; `reason`: why there is no link; `met`: addresses at which it
+    was met; `tried`: whether a dial has ended.
     """
 
     machine: str
@@ -89,6 +90,7 @@ class Peer(msgspec.Struct):
     dialling: int = 0
     addresses: tuple[str, ...] = ()
     tries: int = 0
+    brief: int = 0
     redial: int = 0
     number: int = 0
     pinging: int = 0

@@ -1,7 +1,8 @@
 """One machine without a world: its core, on lists for a disk (`virtual_disk`) and with played cryptography (`virtual_craft`).
 
 A `VirtualNode` does for its core what the daemon does: it stores, and then acts. What it wants done outside it asks of its
-surroundings (`Around`), which the world is. Its disk outlives a crash; what is folded from it is folded anew at each start. Pure.
+surroundings (`Around`), which the world is. Its disk outlives a crash, and with it what was folded of it, as saved states do:
+only what was set back is folded anew. Pure.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any, Final, Protocol
 
 from ledger.entry import Entry, Observed
@@ -88,6 +88,7 @@ class VirtualNode(VirtualDisk):
         self._due = 0
         self._when: int | None = None
         self._members: set[str] = set()
+        self._folded = False
 
     @property
     def now(self) -> sig.Now:
@@ -99,14 +100,10 @@ class VirtualNode(VirtualDisk):
     def start(self) -> None:
         """Boot: all that is known is what the disk holds."""
         self.boots += 1
-        feeds = [item for item in self.journal if isinstance(item, Feed)]
-        self.view = self.world.views(feeds[0], self.disk)
-        for item in islice(self.written(), 1, None):
-            if isinstance(item, Feed):
-                self.view.begin(item)
-            else:
-                self.view.apply(item)
-        self.feed = feeds[-1]
+        if not self._folded:
+            self.view = self.folded()
+            self._folded = True
+        self.feed = next(item for item in reversed(self.journal) if isinstance(item, Feed))
         held = {feed: (Held(0, len(log)), len(log)) for feed, log in self.disk.items()}
         self.mesh = Mesh(
             self.feed, self.view, VirtualCraft(self), self.world.dice.fork(), self.now, boot=self.boots,
@@ -115,6 +112,24 @@ class VirtualNode(VirtualDisk):
         self._batch = []
         self.mesh.start()
         self.settle()
+
+    def folded(self) -> View:
+        """The fold of all that the disk holds."""
+        first, *rest = self.written()
+        if not isinstance(first, Feed):
+            raise TypeError(first)
+        view = self.world.views(first, self.disk)
+        for item in rest:
+            if isinstance(item, Feed):
+                view.begin(item)
+            else:
+                view.apply(item)
+        return view
+
+    def roll_back(self, entries: int) -> None:
+        """The disk is set back by so many writes."""
+        super().roll_back(entries)
+        self._folded = False
 
     def crash(self) -> None:
         """Power is gone."""

@@ -18,6 +18,7 @@ from ledger.node import dialling
 from ledger.node import signals as sig
 from ledger.node.signals import TurnedAway
 from ledger.node.state import SECOND
+from ledger.node.virtual_node import VirtualNode
 from ledger.testing import MESH_FAULTS as FAULTS
 from ledger.testing import Fault, Run, simulate
 from projections.belief import Belief
@@ -108,6 +109,28 @@ def test_the_live_table_is_what_replay_rebuilds(tmp_path):
                 assert states.at(history.belief(name, position), name) == said, position
                 compared += 1
     assert compared > 15
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_start_takes_up_what_the_disk_comes_to(seed, monkeypatch):
+    """What a machine goes on with after a crash, a power cut or a disk that was set back is the fold of its disk from the first
+    entry on, though it is not folded anew each time.
+    """
+    compared = Counter[str]()
+    start = VirtualNode.start
+
+    def compare(node):
+        taken_up = node._folded
+        start(node)
+        at_ns = node.now.wall_ns
+        assert states.at(node.view.at(at_ns), node.name) == states.at(node.folded().at(at_ns), node.name)
+        compared["taken up" if taken_up else "anew"] += 1
+
+    monkeypatch.setattr(VirtualNode, "start", compare)
+    words = ("restart", "power-cut", "rollback", "cut", "rename", "clock-step")
+    simulate(seed, views=remembered, machines=4, seconds=900, faults=14, words=words)
+    assert compared["taken up"] > 3
+    assert compared["anew"] > 4
 
 
 def test_a_dial_refused_beside_a_link_that_stands_leaves_it_standing(tmp_path):

@@ -48,6 +48,8 @@ def test_a_disk_that_is_set_back_lacks_the_last_writes(
     disk, known = wrote(writes)
     disk.roll_back(back)
     kept = known[: max(4, len(known) - back)]
+    if isinstance(kept[-1], Feed):  # an epoch begins with its first entry, and that is gone
+        kept.pop()
     assert list(disk.written()) == kept
     for feed, count, _begins in more:
         kept += disk.keep(feed, [Observed(9, FeedReceived(feed.id, each)) for each in range(count)])
