@@ -160,7 +160,7 @@ def _gathered(order: Sequence[int], got: int) -> Callable[[Sequence[Any], bool],
 
 def _filled(values: tuple[Any, ...]) -> tuple[int, ...]:
     """A column of numbers that need not be given, with 0 for those that are not."""
-    return tuple(value or 0 for value in values) if None in values else values
+    return tuple(0 if value is None else value for value in values) if None in values else values
 
 
 def _picker(order: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:

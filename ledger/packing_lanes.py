@@ -1,6 +1,6 @@
 """Making blocks of whole columns: what `packing` makes ping by ping, at a fraction of the price.
 
-Nearly every record is alike: one boot, all answers with the same optional numbers, every number below 2^60. Then the pings
+Nearly every record is alike: one boot, all answers with the same clocks and stamps, every number below 2^60. Then the pings
 are brought into the order of contexts first, as objects; each field is one list, each list one long integer
 (`planes.lanes`), and columns are subtracted, compared and divided as such. Whatever is otherwise raises `TooWide`, and is
 left to `packing`, which defines the block and says what is no ping: a law holds both to one value. Pure.
@@ -53,13 +53,15 @@ class Numbering(dict[Any, int]):
 
 
 def demand_numbers(*columns: Sequence[int | None]) -> None:
-    """Refuse a column with True or False in it, which Python takes for 1 and 0, or with a number of a type that no row holds.
+    """Refuse a column with True or False in it, which Python takes for 1 and 0, with a fraction, or with a number of a type that
+    no row holds.
 
-    Columns are written as JSON for it, because that is the quickest way to see every type: of what numbers and None are
-    written in, only those two words have an `e`. Raises TypeError.
+    Columns are written as JSON for it, because that is the quickest way to see every type: of what whole numbers and None are
+    written in, nothing has an `e`, as those two words have, or a point. Raises TypeError.
     """
-    if b"e" in _written(columns):
-        raise TypeError("True and False are no numbers")
+    written = _written(columns)
+    if b"e" in written or b"." in written:
+        raise TypeError("True, False and fractions are no whole numbers")
 
 
 def arranged(pings: Sequence[Observed]) -> Arranged:
@@ -98,7 +100,7 @@ def arranged(pings: Sequence[Observed]) -> Arranged:
 
 
 def _answered(events: list[Any], boot: int | None, clocked: int) -> tuple[list[Context], list[int]]:
-    """The contexts of answers, and for each its context's number. All must bear the same optional numbers as the first."""
+    """The contexts of answers, and for each its context's number. All must bear the same stamps as the first."""
     if not events:
         return [], []
     numbering = Numbering()
@@ -109,11 +111,15 @@ def _answered(events: list[Any], boot: int | None, clocked: int) -> tuple[list[C
         [event.link for event in events],
         others,
         [event.feed for event in events],
+        [event.held is not None for event in events],
         strict=True,
     )
     numbers = list(map(numbering.__getitem__, keys))
-    given = clocked + sum(GIVEN[name] for name in ("held", *_STAMPS) if getattr(events[0], name) is not None)
-    return [Context(True, peer, link, None, boot, other, feed, given) for peer, link, other, feed in numbering], numbers
+    given = clocked + sum(GIVEN[name] for name in _STAMPS if getattr(events[0], name) is not None)
+    return [
+        Context(True, peer, link, None, boot, other, feed, given + GIVEN["held"] * held)
+        for peer, link, other, feed, held in numbering
+    ], numbers
 
 
 def _failed(events: list[Any], boot: int | None, clocked: int, first: int) -> tuple[list[Context], list[int]]:
@@ -157,8 +163,9 @@ def _columns(
         NUMBER: _along(_stamps(number, count), [number[start] for start in starts], starts, count),
     }
     few = len(starts) if got == count else sum(context.answered for context in contexts)
-    held = _held(events, got, contexts[0])
-    demand_numbers(held)
+    said = [event.held for event in events]
+    demand_numbers(said)
+    held: list[int] = [0 if value is None else value for value in said] if None in said else said
     found[HELD] = _along(_stamps(held, count), [held[start] for start in starts], starts, count)
     rtt: list[int] = []
     if got:
@@ -169,21 +176,6 @@ def _columns(
         found[RTT] = _trips(took, rtt, sizes[:few], starts[:few])
         found |= _exchanges(answers, contexts[0], own[:got], took, sizes[:few])
     return tuple(found.get(index, _NOTHING) for index in range(9)), {AT: at, RTT: rtt, HELD: held}
-
-
-def _held(events: list[Any], got: int, first: Context) -> list[int]:
-    """What was held, 0 where it was not said; all answers say it, or none does."""
-    held = [event.held for event in events]
-    if got == len(events):
-        if not first.given & GIVEN["held"]:
-            _none(held)
-            return [0] * got
-        return held
-    if got and not first.given & GIVEN["held"]:
-        _none(held[:got])
-        held[:got] = [0] * got
-    held[got:] = [value or 0 for value in held[got:]]
-    return held
 
 
 def _none(values: list[Any]) -> None:

@@ -3,7 +3,8 @@
 A run costs milliseconds, of a busy disk tens of them; a ping that had to wait for a dozen would be taken for lost. So these two
 actions are put here, and the daemon does a little of them in each turn of its loop. What concerns one channel stays in
 order; between channels it goes round, so that one who sends much delays himself. `Haste` says when it is time: results of pings
-can wait until there are more of them, and all can wait a moment for somebody who is on the way in. Pure.
+can wait until there are more of them, and for a rest after each piece of work; and all can wait a moment for somebody who is on
+the way in. Pure.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ DOOR_NS: Final = 20_000_000
 """So long what is urgent waits while a link is made: else a machine that returns to many would wait for each one's disk, since
 each link that stands is told to all at once.
 """
+REST: Final = 2
+"""What nobody waits for takes one part of the time, and leaves so many to all else: where many nodes share a machine, all of them
+take in at the same moment what one has sent.
+"""
 NEVER_NS: Final = 2**63
 
 
@@ -88,6 +93,7 @@ class Haste:
 
     def __init__(self) -> None:
         self._soon_ns = self._urgent_ns = NEVER_NS
+        self._rested_ns = 0
 
     def soon(self, at_ns: int) -> None:
         """Something waits that is due at that time."""
@@ -97,13 +103,17 @@ class Haste:
         """Something waits, as of now, that is due at once."""
         self._urgent_ns = min(self._urgent_ns, here_ns)
 
+    def worked(self, since_ns: int, here_ns: int) -> None:
+        """A piece of work was done between these instants, and not all of it."""
+        self._rested_ns = here_ns + REST * (here_ns - since_ns)
+
     def is_soon(self, here_ns: int) -> bool:
         """Whether what could wait for others of its kind has waited long enough."""
         return here_ns >= self._soon_ns
 
     def due_ns(self, *, knocks: bool) -> int:
         """When it is time, from `NEVER_NS` on never. `knocks`: whether a link is being made."""
-        return min(self._soon_ns, self._urgent_ns + (DOOR_NS if knocks else 0))
+        return min(max(self._soon_ns, self._rested_ns), self._urgent_ns + (DOOR_NS if knocks else 0))
 
     def done(self, *, waiting: bool) -> None:
         """Nothing urgent waits any more; `waiting`: but something that is due later."""

@@ -242,6 +242,7 @@ class Daemon:
 
     def _some(self, until_s: float) -> None:
         """Give and take in what waits, until that time; store what waits to be stored."""
+        since_ns = self.now().mono_ns
         while self._bulk and self._mono_s() < until_s:
             action = self._bulk.next()
             self._carry([action]) if isinstance(action, sig.Give) else self._take(self._takes(action, until_s))
@@ -249,7 +250,9 @@ class Daemon:
         if self._haste.is_soon(self.now().mono_ns) and not self.full:
             self.pen.flush()
             self._settle()
-        if not self._bulk:
+        if self._bulk:
+            self._haste.worked(since_ns, self.now().mono_ns)
+        else:
             self._haste.done(waiting=bool(self.pen.waiting) and not self.full)
 
     def _takes(self, first: sig.Take, until_s: float) -> Iterator[sig.Take]:

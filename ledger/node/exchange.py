@@ -57,7 +57,7 @@ class Exchange:
                 records = run.after.records + len(run.records)
                 after = Held(records, self._ledger.reader(feed).record(records).last)
             else:
-                after = Held(run.after.records, run.word.last)
+                after = Held(run.after.records + len(run.closes), run.word.last)
             self._wires.given[key] = after
             run = self._run(feed, after) if action.after is None else None
 

@@ -2,7 +2,9 @@
 
 A *run* is what follows, in one feed, after what its receiver holds: sealed records, with the proof that the tree so far is
 a beginning of the tree in the origin's word (RFC 6962 consistency); or the open entries, which together with those held
-digest to what the word states. So a run proves itself, whoever brought it. It fits in a frame.
+digest to what the word states. Who holds most of what records hold gets only the entries that it lacks, and where the records
+end: it makes them itself, and they are those of the word if they lead to its root. So a run proves itself, whoever brought it,
+and an entry seldom travels twice. It fits in a frame.
 
 `speak` is for the feed's origin; `run_after` for whoever holds as much as a word states; `take_run` judges and takes in. A
 run that contradicts what is held is a fork: both sides were signed, neither stands from there, theirs is kept as a branch.
@@ -35,6 +37,8 @@ RUN_MAX_BYTES: Final = 62_000
 """Records and open entries of one run: with the proof and the word it stays below a frame's 64 KiB."""
 FEW: Final = 24
 """So few open entries are sooner looked at one by one than made into a record again."""
+CLOSES_MAX: Final = 4
+"""So many records at most are made by the receiver of a run."""
 OPEN_MAX_BYTES: Final = 48_000
 """An open part of more bytes than this is sealed before its origin speaks of it, so that it fits in a run."""
 QUIET: Final = frozenset(("ping.answered", "ping.failed", "feed.received", "head.witnessed"))
@@ -44,6 +48,7 @@ _CONTROLS: Final = msgspec.msgpack.Decoder(tuple[int, int, int, list[codec.Contr
 
 Why = Literal["signature", "gap", "again", "inconsistent", "malformed", "medium"]
 Part = Annotated[bytes, Meta(max_length=codec.RECORD_MAX_BYTES)]
+Size = Annotated[int, Meta(ge=1, le=codec.RECORD_MAX_ENTRIES)]
 
 
 class Held(msgspec.Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):
@@ -55,8 +60,9 @@ class Held(msgspec.Struct, frozen=True, gc=False, array_like=True, forbid_unknow
 
 class Run(msgspec.Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):
     """What follows in `feed` after `after`: `records` as their leaves cover them, from number `after.records` + 1 on, and
-    `proof` that the tree with them begins the word's; or, if there are none to come, `tail`: the open entries after
-    `after.last` as a record of their own, empty if there are none.
+    `proof` that the tree with them begins the word's; or, if there are none to come, `tail`: the entries after `after.last` as a
+    record of their own, empty if there are none. `closes`: of how many entries each the next records are, up to the word's last,
+    which the receiver is to make of what it holds and of the tail.
     """
 
     feed: Named
@@ -65,6 +71,7 @@ class Run(msgspec.Struct, frozen=True, gc=False, array_like=True, forbid_unknown
     proof: Annotated[tuple[Hash, ...], Meta(max_length=64)]
     tail: Part
     word: Word
+    closes: Annotated[tuple[Size, ...], Meta(max_length=CLOSES_MAX)] = ()
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -121,6 +128,9 @@ def run_after(ledger: Ledger, feed: Feed, after: Held, word: Word) -> Run | None
     reader = ledger.reader(feed)
     named = Named.of(feed)
     if after.records < word.records:
+        closing = _closing(reader, after, word)
+        if closing is not None:
+            return closing
         bodies: list[bytes] = []
         size = 0
         for row in reader.records(after.records, word.records):
@@ -137,6 +147,20 @@ def run_after(ledger: Ledger, feed: Feed, after: Held, word: Word) -> Run | None
     first = max(after.last, sealed)
     entries = _stored(reader, first, word.last)
     return Run(named, Held(after.records, first), (), (), codec.encode_record(codec.make_record(first + 1, entries)), word)
+
+
+def _closing(reader: FeedReader, after: Held, word: Word) -> Run | None:
+    """The run for one who holds the larger part of the records that it lacks, and lacks few; None for any other."""
+    if word.records - after.records > CLOSES_MAX:
+        return None
+    sealed = reader.record(after.records).last if after.records else 0
+    lacked = list(reader.records(after.records, word.records))
+    sizes = tuple([row.last - row.first + 1 for row in lacked])
+    if after.last - sealed <= lacked[-1].last - after.last or max(sizes) > codec.RECORD_MAX_ENTRIES:
+        return None
+    lacking = _stored(reader, after.last, word.last)
+    tail = codec.encode_record(codec.make_record(after.last + 1, lacking)) if lacking else b""
+    return Run(Named.of(reader.feed), after, (), (), tail, word, sizes) if len(tail) <= RUN_MAX_BYTES else None
 
 
 class Tail(msgspec.Struct, frozen=True):
@@ -157,10 +181,11 @@ class Tail(msgspec.Struct, frozen=True):
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """What is to be appended of a run's tail, whether it is checked, and the digest of the open part with it; none if there is no
-    tail.
+    """What is to be taken of a run: records, then entries to append, whether these are checked, and the digest of the open part
+    with them; none if there is no tail.
     """
 
+    records: Sequence[codec.Opened] = ()
     arrived: list[Observed] = []
     checked: bool = False
     made: Any = None
@@ -191,11 +216,15 @@ def take_run(
     if place is not None:
         return _forked(ledger, now, run, feed=feed, records=records, place=place)
     fresh = records[len(known) :]
-    if run.after.records > now.records or (tail is not None and run.after.last > now.last):
+    ahead = run.after.last > now.last or (bool(run.closes) and run.after.records < now.records)
+    if run.after.records > now.records or (ahead and not run.records):
         return Taken(feed, now, refused="gap", detail=f"after {run.after.last}, held are {now.last}")
     running = running or Running()
     try:
-        judged = _judge(ledger, now, run, feed=feed, fresh=fresh, tail=tail, running=running)
+        if run.closes:
+            judged = _closed(ledger, now, run, feed=feed, tail=tail)
+        else:
+            judged = _judge(ledger, now, run, feed=feed, fresh=fresh, tail=tail, running=running)
     except Forked:
         return _forked(ledger, now, run, feed=feed, records=[], place=0, tail=tail.entries if tail else ())
     except BadProof as error:
@@ -205,7 +234,7 @@ def take_run(
     if isinstance(judged, str):
         return Taken(feed, now, refused="again", detail=judged)
     try:
-        taken = _take(ledger, feed, now, fresh=fresh, judged=judged, own=own, stamp=stamp)
+        taken = _take(ledger, feed, now, judged=judged, own=own, stamp=stamp)
     except Forked:
         return _forked(ledger, now, run, feed=feed, records=records, place=len(records) - len(fresh))
     except (Damaged, EventRefused) as error:
@@ -241,7 +270,7 @@ def _judge(
     if tail is None or tree.size > run.word.records:  # the latter: more has come another way meanwhile
         if fresh:
             verify_consistency(tree.size, run.word.records, tree.root(), run.word.root, run.proof)
-        return Judged()
+        return Judged(fresh)
     verify_consistency(tree.size, run.word.records, tree.root(), run.word.root, run.proof)
     if tree.size != run.word.records:
         raise Damaged("open entries before the records that they follow", position=feed.name)
@@ -259,7 +288,36 @@ def _judge(
     for index, (mine, theirs) in enumerate(zip(opened[len(before) :], arrived, strict=False), tail.first):
         if mine != theirs:
             raise Forked(feed.at(index), ("what is held", "what the origin signed"))
-    return Judged(arrived[beyond:], tail.checked, made)
+    return Judged(fresh, arrived[beyond:], tail.checked, made)
+
+
+def _closed(ledger: Ledger, now: Held, run: Run, *, feed: Feed, tail: Tail | None) -> Judged | str:
+    """The same for a run whose records are made here. Where they do not come out as the word has them, what is held may differ:
+    then the records themselves will tell.
+    """
+    opened = ledger.reader(feed).open_stored()[1]
+    head = ledger.head(feed)
+    tree = _frontier(now.records, head.frontier)
+    whole = [*opened[: run.after.last - head.sealed], *(tail.entries if tail is not None else ())]
+    if (tail is not None and tail.first != run.after.last + 1) or head.sealed + len(whole) != run.word.last:
+        raise Damaged("entries that do not end where the word says", position=feed.name)
+    made: list[codec.Opened] = []
+    at = 0
+    for size in run.closes:
+        part = whole[at : at + size]
+        if len(part) < size:
+            raise Damaged("a record that would end beyond the feed", position=feed.name)
+        record, pings = codec.arrange_record(head.sealed + at + 1, part)
+        if len(codec.encode_record(record)) > codec.RECORD_MAX_BYTES:
+            raise Damaged("a record that no ledger would write", position=feed.at(record.first))
+        made.append(codec.Opened(record, part, pings))
+        tree.append(codec.leaf_of(record))
+        at += size
+    left = digest(whole[at:])
+    agrees = tree.size == run.word.records and tree.root() == run.word.root and left.digest() == run.word.open
+    if not agrees or any(mine != theirs for mine, theirs in zip(opened, whole, strict=False)):
+        return "the entries held do not make the records of the word"
+    return Judged(made, whole[max(at, now.last - head.sealed) :], tail is None or tail.checked, left)
 
 
 def _take(
@@ -267,17 +325,16 @@ def _take(
     feed: Feed,
     now: Held,
     *,
-    fresh: Sequence[codec.Opened],
     judged: Judged,
     own: Feed | None,
     stamp: Callable[[Event], Observed] | None,
 ) -> Taken:
     with ledger.attempt():
-        for opened in fresh:
+        for opened in judged.records:
             ledger.take(feed, opened)
         if judged.arrived:
             ledger.append(judged.arrived, observer=feed, seal=False, checked=judged.checked)
-        entries = tuple(ledger.read(feed, after=now.last)) if fresh or judged.arrived else ()
+        entries = tuple(ledger.read(feed, after=now.last)) if judged.records or judged.arrived else ()
         written: tuple[Entry, ...] = ()
         if own is not None and stamp is not None and any(entry.kind not in QUIET for entry in entries):
             receipt = ledger.append(stamp(FeedReceived(feed.id, entries[-1].index)), observer=own)

@@ -20,7 +20,7 @@ from ledger.node.replicas import Held, Run
 from ledger.node.words import Named
 from ledger.node.words import Word as Spoken
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 SHOWN_MAX: Final = 4
 """Of so many of a machine's feeds it is shown what is held: who set its disk back further than that learns of the newest."""
 Detail = Annotated[str, Meta(max_length=1024)]

@@ -94,23 +94,26 @@ def test_every_ping_comes_back_exactly(run):
 
 @st.composite
 def alike(draw):
-    """A run of pings of one boot, whose answers all bear the same optional numbers, on clocks fine or coarse."""
+    """A run of pings of one boot, whose answers all bear the same stamps, and some what is held, on clocks fine or coarse."""
     run = draw(runs | likely())
     boot, coarse = draw(boots), draw(st.sampled_from([1, 2, 1000, 60 * 10**9]))
-    clocked, *given_ones = draw(st.tuples(*[st.booleans()] * 6))
+    clocked, *given_ones = draw(st.tuples(*[st.booleans()] * 5))
+    holding = draw(st.sampled_from([(True,), (False,), (False, True, True)]))
     late = draw(st.sampled_from([0, 8, len(run)]))  # a coarse clock may turn fine
     made = []
     for place, ping in enumerate(run):
         event, step = ping.event, coarse if place >= late else 1
         if isinstance(event, PingAnswered):
             numbers = [event.held, event.sent_us, event.received_us, event.replied_us, event.returned_us]
-            held, *stamps = [(n or 0) % 2**59 if kept else None for n, kept in zip(numbers, given_ones, strict=True)]
+            kept = [holding[place % len(holding)], *given_ones]
+            held, *stamps = [(n or 0) % 2**59 if here else None for n, here in zip(numbers, kept, strict=True)]
             event = PingAnswered(
                 event.peer, event.number % 2**59, event.rtt_us % 2**59 // step * step, event.link, *stamps,
                 event.peer_boot, event.feed, held,
             )  # fmt: skip
         else:
-            event = PingFailed(event.peer, event.number % 2**59, event.reason, event.link, event.feed)
+            held = place if holding[place % len(holding)] else None
+            event = PingFailed(event.peer, event.number % 2**59, event.reason, event.link, event.feed, held)
         mono = (ping.mono_ns or 0) % 2**59 // step * step
         wall = mono + abs(ping.at_ns) % 2**61 // step * step + 7
         made.append(Observed(wall, event, boot, mono if clocked else None))

@@ -123,6 +123,7 @@ def test_the_greatest_distances_come_back():
         answered(0, sent_us=2**64), answered(0, sent_us=-5), answered(0, received_us=1.5),
         Observed(0, PingAnswered("b", "0", 1)), Observed(0, PingAnswered("b", 0, None)),
         Observed(None, answered(0).event), failed(0, reason=None), failed(-1), note("x"), Observed(0, object()),
+        answered(0, held=False), answered(0, held=""), answered(0, held=0.0), failed(0, held=False),
     ],
 )  # fmt: skip
 def test_what_is_no_ping_in_range_is_not_packed(ping):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ledger.node.bulk import DOOR_NS, NEVER_NS, WAITING_MAX, Bulk, Haste
+from ledger.node.bulk import DOOR_NS, NEVER_NS, REST, WAITING_MAX, Bulk, Haste
 from ledger.node.replicas import Held
 from ledger.node.signals import Give, Take
 from ledger.node.words import Named
@@ -88,3 +88,17 @@ def test_what_is_urgent_waits_for_nothing_but_a_link_that_is_made():
     assert haste.due_ns(knocks=True) == DOOR_NS * 2
     haste.done(waiting=False)
     assert haste.due_ns(knocks=False) >= NEVER_NS
+
+
+def test_what_can_wait_leaves_time_to_all_else():
+    """After a piece of work that is not all of it, twice as long is left to others; what is urgent does not wait for that."""
+    haste = Haste()
+    haste.soon(1000)
+    haste.worked(1000, 1300)
+    assert haste.due_ns(knocks=False) == 1300 + REST * 300
+    haste.urgent(1350)
+    assert haste.due_ns(knocks=False) == 1350
+    haste.done(waiting=False)
+    assert haste.due_ns(knocks=False) >= NEVER_NS
+    haste.soon(5000)
+    assert haste.due_ns(knocks=False) == 5000

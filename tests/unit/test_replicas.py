@@ -1,6 +1,9 @@
 """Runs of a feed between ledgers: what proves itself is taken in whole, what does not is not taken at all."""
 
+import tempfile
+from contextlib import ExitStack
 from random import Random
+from unittest import mock
 
 import msgspec
 import pytest
@@ -12,6 +15,7 @@ from ledger.codec import decode_record, encode_record, make_record
 from ledger.entry import Observed
 from ledger.identity import Feed, incarnation_id
 from ledger.keys import generate
+from ledger.node import replicas
 from ledger.node.replicas import OPEN_MAX_BYTES, RUN_MAX_BYTES, Held, Run, held, run_after, speak, take_run
 from ledger.node.running import Running
 from ledger.node.words import digest
@@ -81,6 +85,107 @@ def test_open_entries_travel_once(origin, replica):
     run = run_after(origin, FEED, held(replica, FEED), speak(origin, FEED, KEY))
     assert decode_record(run.tail).count == 3
     assert len(take_run(replica, run, incarnation=INCARNATION).entries) == 3
+
+
+def test_a_record_of_entries_that_are_held_is_not_sent(origin, replica):
+    """Who holds most of a record makes it itself: what travels are the entries that it lacks, and how many make the record."""
+    origin.append(pings(10, 990), observer=FEED)
+    carry(origin, replica)
+    origin.append(pings(2000, 20), observer=FEED)
+    run = run_after(origin, FEED, held(replica, FEED), speak(origin, FEED, KEY))
+    assert (run.records, run.closes) == ((), (1000,))
+    assert decode_record(run.tail).count == 20
+    told = take_run(replica, run, incarnation=INCARNATION)
+    assert (told.refused, len(told.entries), told.held) == (None, 20, held(origin, FEED))
+    assert same(origin, replica)
+    origin.seal(FEED)
+    run = run_after(origin, FEED, held(replica, FEED), speak(origin, FEED, KEY))
+    assert (run.records, run.tail, len(run.closes)) == ((), b"", 1)
+    assert take_run(replica, run, incarnation=INCARNATION).held == held(origin, FEED)
+    assert same(origin, replica)
+
+
+@pytest.mark.parametrize("part", ["sizes", "fewer", "more", "tail", "none", "word"])
+def test_records_that_come_out_otherwise_are_not_made(origin, replica, part):
+    """Sizes or entries that do not lead to the root of the word take in nothing; and what is asked for then comes whole."""
+    origin.append(pings(10, 990), observer=FEED)
+    carry(origin, replica)
+    origin.append(pings(2000, 30), observer=FEED)
+    origin.seal(FEED)
+    before = held(replica, FEED)
+    word = speak(origin, FEED, KEY)
+    run = run_after(origin, FEED, before, word)
+    assert len(run.closes) == 2
+    first, second = run.closes
+    altered = {
+        "sizes": {"closes": (first - 1, second + 1)},
+        "fewer": {"closes": (first,)},
+        "more": {"closes": (first, second, 1)},
+        "none": {"tail": b""},
+        "tail": {"tail": encode_record(make_record(run.after.last + 1, pings(3000, 30)))},
+        "word": {"word": msgspec.structs.replace(word, records=word.records + 1)},
+    }[part]
+    told = take_run(replica, msgspec.structs.replace(run, **altered), incarnation=INCARNATION)
+    assert told.refused in {"malformed", "again", "signature"}
+    assert (told.held, held(replica, FEED)) == (before, before)
+    whole = run_after(origin, FEED, Held(before.records, replica.head(FEED).sealed), word)
+    assert len(whole.records) == 2
+    assert take_run(replica, whole, incarnation=INCARNATION).refused is None
+    assert same(origin, replica)
+
+
+def test_a_fork_within_a_record_to_be_made_is_found(origin, replica, tmp_path):
+    """The origin's twin seals what it said otherwise: the records do not come out, and when they come whole both are named."""
+    origin.append(pings(10, 5), observer=FEED)
+    with _twin(tmp_path, origin, 7) as twin:
+        for ledger, word in ((origin, "one"), (twin, "another")):
+            ledger.append(ev.NoteAdded(word), observer=FEED, at=60 * SECOND)
+            ledger.append(pings(70, 3), observer=FEED)
+        carry(origin, replica)
+        twin.seal(FEED)
+        run = run_after(twin, FEED, held(replica, FEED), speak(twin, FEED, KEY))
+        assert run.closes
+        assert take_run(replica, run, incarnation=INCARNATION).refused == "again"
+        whole = run_after(twin, FEED, Held(1, 2), speak(twin, FEED, KEY))
+        assert take_run(replica, whole, incarnation=INCARNATION).forked == 8
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["pings", "note", "seal"]), st.integers(1, 700), st.sampled_from(["", "replica", "relay"])),
+    min_size=1, max_size=9,
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS)
+def test_made_or_sent_a_record_is_the_same(steps):
+    """Whatever an origin writes and seals, and whenever it is carried: who makes records itself, who takes them from such a one,
+    and who is sent each of them, hold what the origin holds.
+    """
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        names = ("origin", "replica", "relay", "plain")
+        made = [stack.enter_context(Ledger.create(f"{folder}/{name}", incarnation=INCARNATION)) for name in names]
+        origin, replica, relay, plain = made
+        origin.open_feed("alpha", at=SECOND, ledger_key=KEY.text)
+        for number, (what, count, to) in enumerate(steps, 1):
+            if what == "pings":
+                origin.append(pings(1000 * number, count), observer=FEED)
+            elif what == "note":
+                origin.append(ev.NoteAdded(f"note {number}"), observer=FEED, at=1000 * number * SECOND)
+            else:
+                origin.seal(FEED)
+            if to:
+                assert not any(each.refused for each in carry(origin, replica))
+            if to == "relay":
+                word = speak(origin, FEED, KEY)
+                while (run := run_after(replica, FEED, held(relay, FEED), word)) is not None:
+                    assert take_run(relay, run, incarnation=INCARNATION).refused is None
+                assert same(origin, relay)
+        carry(origin, replica)
+        with mock.patch.object(replicas, "CLOSES_MAX", -1):
+            carry(origin, plain)
+        assert same(origin, replica)
+        assert same(origin, plain)
 
 
 def test_arrival_is_recorded_with_what_arrived(origin, replica):
