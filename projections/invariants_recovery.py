@@ -102,26 +102,58 @@ PATIENCE_NS: Final = 60_000_000_000
 """Between two dials so much may pass, however short the interval: whoever dials backs off."""
 
 
+class Apart(msgspec.Struct, array_like=True):
+    """A machine that was disconnected on purpose. `feed`, `index`: the entry that reconnected it, once it is; `told`: who holds
+    that.
+    """
+
+    feed: str = ""
+    index: int = 0
+    told: set[str] = msgspec.field(default_factory=set)
+
+
 class Trying(Halves):
-    """Pairs that are down: since when nobody tried, by which entry."""
+    """Pairs that are down: since when nobody tried, by which entry; and machines that nobody need try."""
 
     idle: dict[str, tuple[int, str]] = msgspec.field(default_factory=dict)
+    apart: dict[str, Apart] = msgspec.field(default_factory=dict)
 
 
 class NobodyGivesUp(AcrossFeeds):
     """B10."""
 
+    kinds = AcrossFeeds.kinds | {"machine.reconnected", "feed.received"}
     state_type: ClassVar[type[State]] = Trying
 
     def __init__(self) -> None:
         says = (
             "While both machines run, a pair that was lost stands again within three intervals (a minute at least), or somebody"
-            " dialled in vain."
+            " dialled in vain; who was disconnected on purpose is waited for until both know that this is over."
         )
         super().__init__(Rule("B10", "nobody gives up", "mesh", says))
 
+    def step(self, entry: Entry, now_ns: int) -> None:
+        """Also what ends a disconnection, and who has heard of it."""
+        event = entry.event
+        if isinstance(event, ev.MachineReconnected):
+            if event.machine in self.state.apart:
+                self.state.apart[event.machine] = Apart(entry.feed.id, entry.index, {entry.feed.machine})
+        elif isinstance(event, ev.FeedReceived):
+            for apart in self.state.apart.values():
+                if apart.feed == event.feed and event.held >= apart.index:
+                    apart.told.add(entry.feed.machine)
+        else:
+            super().step(entry, now_ns)
+
+    def _excused(self, pair: set[str]) -> bool:
+        """Whether one of the two is disconnected on purpose, as far as the two know."""
+        found = (self.state.apart.get(machine) for machine in pair)
+        return any(apart is not None and not pair <= apart.told for apart in found)
+
     def linked(self, observer: str, peer: str, entry: Entry) -> None:
         """A loss begins it, any other link entry of either side ends it, and a failed dial begins it anew."""
+        if self._excused({observer, peer}):
+            return
         pair = f"{min(observer, peer)}={max(observer, peer)}"
         both = observer in self.state.running and peer in self.state.running
         if isinstance(entry.event, ev.LinkLost) and entry.event.reason not in PARTED and both:
@@ -155,9 +187,12 @@ class NobodyGivesUp(AcrossFeeds):
             self._close(pair, ended_ns, blind=True)
 
     def gone(self, machine: str, entry: Entry) -> None:
-        """Nobody need try any more."""
+        """Nobody need try any more; after a disconnection until it is over."""
         for pair in self._pairs(machine):
             self._close(pair, entry.effective_ns, blind=True)
+        self.state.apart.pop(machine, None)
+        if isinstance(entry.event, ev.MachineDisconnected):
+            self.state.apart[machine] = Apart()
 
     def end(self, horizon: Horizon) -> None:
         """Up to where both feeds go."""

@@ -134,6 +134,27 @@ def b5(log: Log) -> Found:
     return found
 
 
+def excused(log: Log, place: int, pair: tuple[str, str]) -> bool:
+    """Whether one of a pair is disconnected on purpose after the control at `place`, as far as the two know."""
+    entries = log.controls[: place + 1]
+    for machine in pair:
+        acts = [e for e in entries if is_(e, "machine.disconnected", "machine.left") and e.event.machine == machine]
+        if not acts or is_(acts[-1], "machine.left"):
+            continue
+        since = entries[entries.index(acts[-1]) :]
+        over = [e for e in since if is_(e, "machine.reconnected") and e.event.machine == machine]
+        if not over:
+            return True
+        for each in pair:
+            told = (
+                e for e in since[since.index(over[-1]) :]
+                if is_(e, "feed.received") and e.feed.machine == each and e.event.feed == over[-1].feed.id
+            )  # fmt: skip
+            if each != over[-1].feed.machine and not any(e.event.held >= over[-1].index for e in told):
+                return True
+    return False
+
+
 def b10(log: Log) -> Found:
     found = Found()
     for a, b in pairs(log):
@@ -154,6 +175,8 @@ def b10(log: Log) -> Found:
         for place, entry in enumerate(log.controls):
             observer = entry.feed.machine
             if is_(entry, *LINKS) and tuple(sorted((observer, entry.event.peer))) == (a, b):
+                if excused(log, place, (a, b)):
+                    continue
                 up = running(log, place)
                 if said(entry) == "down" and is_(entry, "link.lost") and a in up and b in up:
                     since = since or entry

@@ -20,8 +20,9 @@ from ledger.identity import Feed
 from ledger.node.config import Config, NodeDir
 from ledger.node.control import SOCKET, ask
 from ledger.node.founding import found
-from ledger.node.replicas import Held, run_after, speak, take_run
+from ledger.node.replicas import Held, run_after, speak
 from ledger.node.simulation import NAMES
+from ledger.node.taking import take_run
 from ledger.store import Ledger
 
 PROGRAM = """

@@ -15,8 +15,9 @@ from ledger import keys
 from ledger.errors import LedgerError
 from ledger.identity import Feed
 from ledger.merkle import Frontier
-from ledger.node.replicas import Held, Run, Taken, held, run_after, speak
+from ledger.node.replicas import Held, Run, held, run_after, speak
 from ledger.node.running import Running
+from ledger.node.taking import Taken
 from ledger.node.words import Word
 from ledger.notes import Checkpoint, VerifierKey, key_bytes, open_checkpoint, parse_note, sign_checkpoint
 from ledger.origins import origin_of

@@ -17,7 +17,8 @@ from ledger.node import signals as sig
 from ledger.node import wire
 from ledger.node.craft import OwnCraft
 from ledger.node.gate import Log
-from ledger.node.replicas import Held, Run, Taken, held, take_run
+from ledger.node.replicas import Held, Run, held
+from ledger.node.taking import Taken, take_run
 from ledger.node.wires import Wires
 from ledger.node.words import Word
 from ledger.store import Ledger

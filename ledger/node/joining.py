@@ -24,9 +24,10 @@ from ledger.node.config import Config, NodeDir
 from ledger.node.founding import host_key_of
 from ledger.node.invites import Code, derived, dial_key, proof
 from ledger.node.links import DialFailed, Link
-from ledger.node.replicas import QUIET, held, take_run
+from ledger.node.replicas import QUIET, held
 from ledger.node.resolver import Resolver
 from ledger.node.sshclient import load_key
+from ledger.node.taking import take_run
 from ledger.node.wire import Bye, Garbage, JoinAsk, JoinGranted, JoinRefused, Message, Place, Push, Want, asked, decode, encode
 from ledger.store import Ledger
 

@@ -25,7 +25,8 @@ YIELD_NS: Final = 700 * MS
 STEADY_NS: Final = 10 * SECOND
 """A link that stood so long was a good one."""
 BRIEF_MAX: Final = 3
-"""After more links than that in a row which did not stand so long, the interval does not bound the back-off any more."""
+"""After more links than that in a row which did not stand so long, the interval bounds the back-off no more, but this does."""
+STORM_MAX_NS: Final = 30 * SECOND
 ENDING_NS: Final = 2 * SECOND
 DETAIL_MAX: Final = 1000
 GROUNDS_MAX: Final = 16
@@ -97,7 +98,7 @@ def fail_ping(core: Core, peer: Peer, number: int, reason: Reason, link: str | N
 
 def plan(core: Core, peer: Peer) -> None:
     """Dial again after the back-off, unless there is a link by then."""
-    cap = BACKOFF_MAX_NS if peer.brief > BRIEF_MAX else min(BACKOFF_MAX_NS, max(core.interval_ns, SOON_NS))
+    cap = min(BACKOFF_MAX_NS, max(core.interval_ns, STORM_MAX_NS if peer.brief > BRIEF_MAX else SOON_NS))
     if peer.reason == "connection-limit":
         cap = SOON_NS
     delay = core.jitter(min(cap, BACKOFF_NS << min(peer.tries, 10)))

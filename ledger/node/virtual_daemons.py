@@ -34,9 +34,10 @@ from ledger.node.config import Config, NodeDir
 from ledger.node.daemon import Daemon, Views
 from ledger.node.dice import Dice
 from ledger.node.founding import found
-from ledger.node.replicas import Held, run_after, speak, take_run
+from ledger.node.replicas import Held, run_after, speak
 from ledger.node.responder import Responder
 from ledger.node.state import MS, SECOND
+from ledger.node.taking import take_run
 from ledger.node.virtual_loop import VirtualLoop
 from ledger.node.virtual_net import DNS_ADDRESS, HERE, VirtualNet
 from ledger.node.virtual_node import START_NS

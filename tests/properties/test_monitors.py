@@ -30,10 +30,12 @@ ALSO_THE_FOLD = {"B5", "B8"}
 """Judged by what the fold says as well, which no sentence here tells."""
 ROLL = ("joined", "joined", "left", "received", "received", "started", "stopped", "established")
 """What tells who is in, and who knows of it."""
+PARTED = ("lost", "failed", "established", "disconnected", "reconnected", "received", "received", "started")
+"""What tells who dials whom, and who need not."""
 REASONS = ("timeout", "reset", "connection-limit", "left", "not-a-member")
 DENSE = (
     "established", "lost", "failed", "answered", "failed ping", "started", "stopped", "stalled", "stepped", "joined", "left",
-    "disconnected", "received", "renamed", "resolved", "unresolved", "upgraded", "settings", "unknown",
+    "disconnected", "reconnected", "received", "renamed", "resolved", "unresolved", "upgraded", "settings", "unknown",
 )  # fmt: skip
 
 
@@ -108,6 +110,7 @@ def dense_histories(draw: st.DrawFn, words: tuple[str, ...] = ()) -> History:
             "joined": ev.MachineJoined(peer, ("one.example", "two.example")[size % 2]),
             "left": ev.MachineLeft(peer, tuple(joins[peer][size // 5 :])),
             "disconnected": ev.MachineDisconnected(peer),
+            "reconnected": ev.MachineReconnected(peer),
             "received": ev.FeedReceived(feeds[peer].id, len(history[feeds[peer]])),
             "renamed": ev.HostnameChanged("one.example", ("one.example", "two.example")[size % 2]),
             "resolved": ev.NameResolved(("one.example", "two.example")[size % 2]),
@@ -154,6 +157,13 @@ def test_monitors_across_feeds_agree_with_their_sentences(history: History) -> N
 def test_who_is_in_agrees_with_its_sentences(history: History) -> None:
     """The same of those about members, where little else happens: acts, word of them, and nodes that come and go."""
     agree(history, {name: ACROSS[name] for name in ("B11", "B13", "B14", "B19")})
+
+
+@given(history=dense_histories(PARTED))
+@settings(max_examples=100)
+def test_who_tries_agrees_with_its_sentence(history: History) -> None:
+    """The same of whoever is disconnected on purpose and reconnected, as those hear of it who dial."""
+    agree(history, {"B10": ACROSS["B10"]})
 
 
 def agree(history: History, sentences: dict[str, Callable[[naive.Log], naive.Found]]) -> None:

@@ -144,8 +144,6 @@ class Schedule(RuleBasedStateMachine):
         assert [each.rule.name for each in verdicts] == JUDGES
         self.judged.update(each.rule.name for each in verdicts if each.outcome in {"holds", "violated"})
         may = LATE if HINDERING & set(self.run.coverage) else LATE_ANYWAY
-        if "disconnect" in self.run.coverage:  # B10 takes it that whoever is disconnected on purpose knows of it at once
-            may = may | {"B10"}
         broken = [each for each in verdicts if each.outcome == "violated" and each.rule.name not in may]
         assert broken == [], "; ".join(f"{each.rule.name} {each.witnesses[0]}" for each in broken)
 

@@ -28,7 +28,7 @@ def until_linked(world: World, patience_s: int = 120) -> float:
 
 def test_links_that_do_not_last_are_tried_ever_less_often():
     """With an interval of 250 ms a link that is lost once is back within two seconds. One that is lost over and over, each time
-    soon after it came to stand, is tried ever less often, up to a minute apart; and once one has stood, back at once again.
+    soon after it came to stand, is tried ever less often, up to half a minute apart; and once one has stood, back at once again.
     """
     world = World(5, remembered, ("alpha", "bravo"), settings=SettingsChanged(1, 250, 125))
     alpha, _bravo = world.nodes.values()
@@ -43,8 +43,8 @@ def test_links_that_do_not_last_are_tried_ever_less_often():
         pauses.append(until_linked(world))
         world.run(world.now_ns + SECOND)
     assert max(pauses[:2]) <= 2.5
-    assert min(pauses[-3:]) >= 15
-    assert max(pauses) <= 61
+    assert min(pauses[-3:]) >= 14
+    assert max(pauses) <= 31
     world.run(world.now_ns + 2 * STEADY_NS)
     world.hang_up(alpha)
     world.run(world.now_ns + SECOND // 10)

@@ -16,8 +16,9 @@ from ledger.entry import Observed
 from ledger.identity import Feed, incarnation_id
 from ledger.keys import generate
 from ledger.node import replicas
-from ledger.node.replicas import OPEN_MAX_BYTES, RUN_MAX_BYTES, Held, Run, held, run_after, speak, take_run
+from ledger.node.replicas import OPEN_MAX_BYTES, RUN_MAX_BYTES, Held, Run, held, run_after, speak
 from ledger.node.running import Running
+from ledger.node.taking import take_run
 from ledger.node.words import digest
 from ledger.store import Ledger
 from replay.check import verify
