@@ -20,7 +20,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
-from ledger.errors import Refused
+from ledger.errors import NotALedger, Refused
 from replay.exits import CONTRADICTED, NOT_COVERED, Failure, lines
 from replay.text import shorten, visible
 
@@ -126,10 +126,15 @@ class Asked:
 
     @contextmanager
     def history(self, named: Sequence[str] = ()) -> Iterator[History]:
-        """The ledgers, opened as one history to read."""
+        """The ledgers, opened as one history to read. Raises NotALedger with a hint where a moment was named in place of one."""
         from replay.history import History
+        from replay.moments import is_moment
         from replay.union import files
 
+        for each in named:
+            if not Path(each).exists() and is_moment(each):
+                hint = f"a moment goes with an option, as in `--at {quote(each)}`"
+                raise NotALedger(f"{shorten(each)}: there is no such file", hint=hint)
         self.reads = files(self.paths(named))
         with History.open(*self.reads) as history:
             yield history

@@ -88,6 +88,15 @@ def parse_moment(text: str, anchors: Anchors) -> Moment:
     return Moment(at_ns, position, text)
 
 
+def is_moment(text: str) -> bool:
+    """Whether this would name a moment where there is all that moments are named by."""
+    try:
+        parse_moment(text, Anchors(0, None, 0, 0, {text.removeprefix("mark:"): (0,)}, lambda _position: 0))
+    except Refused:
+        return False
+    return True
+
+
 def nearest(text: str, anchors: Anchors, most: int = 3) -> list[str]:
     """Spellings near `text` that are valid under `anchors`, nearest first; empty if none comes to mind."""
     found: list[str] = []

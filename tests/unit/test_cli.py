@@ -199,6 +199,15 @@ def test_quiet(place: Path) -> None:
     assert call("at", "bogus", "told", "-q", folder=place).err.startswith("meshledger: 'bogus' names no moment\nhint: ")
 
 
+@pytest.mark.parametrize("moment", ["2026-01-05", "03:12", "15 min ago", "mark:cut", "alpha#12", "end"])
+def test_a_moment_in_place_of_a_ledger_is_known_for_one(place: Path, moment: str) -> None:
+    """Where files are named and no such file is there, whoever named a moment hears which option takes it."""
+    told = call("connstatus", moment, folder=place)
+    assert (told.code, told.err.count("\n")) == (2, 2)
+    assert "as in `--at " in told.err
+    assert "hint" not in call("connstatus", "nowhere.ledger", folder=place).err
+
+
 def test_moments_before_now_are_no_options(place: Path) -> None:
     """`-5min` is an argument, though it begins with a dash; `--now` fixes what it is before."""
     done = call("diff", "-5min", "now", "--now", T, "told", "-o", "json", folder=place)
