@@ -85,13 +85,13 @@ def init_(
     config, main_name = configured(
         transport, machine=machine, hostname=hostname, listen=listen, port=port, account=account, sshd=sshd_host_key, dns=dns
     )
-    folder = NodeDir.make(asked.folder)
-    folder.make_keys(host=transport == "ccs")
-    found(
-        folder, config, name=name, hostname=main_name, port=port or _PORTS[transport],
-        transport="ssh" if transport == "ssh" else "ccs", addressing="name" if addressing == "name" else "address",
-        settings=SettingsChanged(1, every_ms, wait_ms, lost_after), salt=secrets.token_hex(8), at_ns=time.time_ns(),
-    )  # fmt: skip
+    with NodeDir.making(asked.folder) as folder:
+        folder.make_keys(host=transport == "ccs")
+        found(
+            folder, config, name=name, hostname=main_name, port=port or _PORTS[transport],
+            transport="ssh" if transport == "ssh" else "ccs", addressing="name" if addressing == "name" else "address",
+            settings=SettingsChanged(1, every_ms, wait_ms, lost_after), salt=secrets.token_hex(8), at_ns=time.time_ns(),
+        )  # fmt: skip
     asked.answer(made(folder))
     asked.say(f"next: `{asked.spelled('run')}` here, then `{asked.spelled('invite')}` for each machine that is to join")
     return 0
@@ -102,9 +102,10 @@ def configured(
     sshd: str | None, dns: tuple[str, ...],
 ) -> tuple[Config, str]:  # fmt: skip
     """The configuration that these options mean, and the main host name. Raises Refused for what cannot be."""
+    from ledger.identity import host_name
     from ledger.node.config import Config, default_machine
 
-    main_name = hostname or socket.getfqdn()
+    main_name = host_name(hostname or socket.getfqdn())
     known: str | None = None
     if transport == "ssh":
         if account is None:

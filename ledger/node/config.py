@@ -14,6 +14,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -129,6 +131,22 @@ class NodeDir:
         except OSError as error:
             raise Unwritable(f"{made.path}: {error.strerror}") from error
         return made
+
+    @classmethod
+    @contextmanager
+    def making(cls, path: str | Path) -> Iterator[Self]:
+        """The same for what is put there as a whole: if that fails, what was put there so far is taken away again."""
+        there = Path(path).exists()
+        made = cls.make(path)
+        before = set(made.path.iterdir())
+        try:
+            yield made
+        except BaseException:
+            for each in set(made.path.iterdir()) - before:
+                each.unlink(missing_ok=True)
+            if not there:
+                made.path.rmdir()
+            raise
 
     @property
     def ledger(self) -> Path:

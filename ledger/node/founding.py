@@ -30,7 +30,7 @@ def found(
     """Make the directory's keys, configuration and ledger, and found cluster `name` in it. Returns its own feed.
 
     `hostname`: the main host name (in address mode the address) under which others find it, at `port`. Raises Refused for
-    what no event takes, and then leaves nothing behind but an empty directory.
+    what no event takes, and then leaves what was made till then to `NodeDir.making`.
     """
     host_key = host_key_of(folder, config, transport)
     key = folder.ledger_key()

@@ -87,6 +87,29 @@ def test_a_directory_is_its_owners(tmp_path):
         folder.make_keys()
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_what_could_not_be_made_leaves_nothing(tmp_path, there):
+    """A node that could not be founded can be founded again in the same place; what stood there before stays."""
+    place = tmp_path / "node"
+    if there:
+        place.mkdir()
+        (place / "notes").write_text("mine", encoding="utf-8")
+
+    def fail():
+        with NodeDir.making(place) as folder:
+            folder.make_keys()
+            folder.ledger.write_bytes(b"half")
+            raise Refused("the medium is full")
+
+    with pytest.raises(Refused, match="the medium is full"):
+        fail()
+    assert place.exists() == there
+    assert not there or [each.name for each in place.iterdir()] == ["notes"]
+    with NodeDir.making(place) as folder:
+        folder.make_keys()
+    assert folder.ledger_key()
+
+
 def test_where_there_is_no_node_the_way_to_one_is_said(tmp_path):
     """A directory without a node names both commands that make one."""
     with pytest.raises(Refused) as refused:
