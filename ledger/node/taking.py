@@ -62,13 +62,14 @@ class Tail(msgspec.Struct, frozen=True):
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """What is to be taken of a run: records, then entries to append, whether these are checked, and the digest of the open part
-    with them; none if there is no tail.
+    """What is to be taken of a run: records, then entries to append, whether these are checked, then records that hold what is
+    open by then; and the digest of the open part after it, none if there is no tail.
     """
 
     records: Sequence[codec.Opened] = ()
     arrived: list[Observed] = []
     checked: bool = False
+    closing: Sequence[codec.Opened] = ()
     made: Any = None
 
 
@@ -169,7 +170,7 @@ def _judge(
     for index, (mine, theirs) in enumerate(zip(opened[len(before) :], arrived, strict=False), tail.first):
         if mine != theirs:
             raise Forked(feed.at(index), ("what is held", "what the origin signed"))
-    return Judged(fresh, arrived[beyond:], tail.checked, made)
+    return Judged(fresh, arrived[beyond:], tail.checked, (), made)
 
 
 def _closed(ledger: Ledger, now: Held, run: Run, *, feed: Feed, tail: Tail | None) -> Judged | str:
@@ -198,7 +199,7 @@ def _closed(ledger: Ledger, now: Held, run: Run, *, feed: Feed, tail: Tail | Non
     agrees = tree.size == run.word.records and tree.root() == run.word.root and left.digest() == run.word.open
     if not agrees or any(mine != theirs for mine, theirs in zip(opened, whole, strict=False)):
         return "the entries held do not make the records of the word"
-    return Judged(made, whole[max(at, now.last - head.sealed) :], tail is None or tail.checked, left)
+    return Judged((), whole[now.last - head.sealed :], tail is None or tail.checked, made, left)
 
 
 def _take(
@@ -216,6 +217,8 @@ def _take(
         if judged.arrived:
             ledger.append(judged.arrived, observer=feed, seal=False, checked=judged.checked)
         entries = tuple(ledger.read(feed, after=now.last)) if judged.records or judged.arrived else ()
+        for opened in judged.closing:  # last, so that what has arrived is not read out of a record
+            ledger.take(feed, opened)
         written: tuple[Entry, ...] = ()
         if own is not None and stamp is not None and any(entry.kind not in QUIET for entry in entries):
             receipt = ledger.append(stamp(FeedReceived(feed.id, entries[-1].index)), observer=own)

@@ -168,6 +168,7 @@ def test_made_or_sent_a_record_is_the_same(steps):
         made = [stack.enter_context(Ledger.create(f"{folder}/{name}", incarnation=INCARNATION)) for name in names]
         origin, replica, relay, plain = made
         origin.open_feed("alpha", at=SECOND, ledger_key=KEY.text)
+        arrived = []
         for number, (what, count, to) in enumerate(steps, 1):
             if what == "pings":
                 origin.append(pings(1000 * number, count), observer=FEED)
@@ -176,13 +177,18 @@ def test_made_or_sent_a_record_is_the_same(steps):
             else:
                 origin.seal(FEED)
             if to:
-                assert not any(each.refused for each in carry(origin, replica))
+                told = carry(origin, replica)
+                assert not any(each.refused for each in told)
+                arrived += [entry for each in told for entry in each.entries]
             if to == "relay":
                 word = speak(origin, FEED, KEY)
                 while (run := run_after(replica, FEED, held(relay, FEED), word)) is not None:
                     assert take_run(relay, run, incarnation=INCARNATION).refused is None
                 assert same(origin, relay)
-        carry(origin, replica)
+        arrived += [entry for each in carry(origin, replica) for entry in each.entries]
+        assert [(e.index, e.effective_ns, e.event) for e in arrived] == [
+            (e.index, e.effective_ns, e.event) for e in replica.read(FEED)
+        ]
         with mock.patch.object(replicas, "CLOSES_MAX", -1):
             carry(origin, plain)
         assert same(origin, replica)
