@@ -157,7 +157,7 @@ STEPS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(STEPS)
 def test_made_or_sent_a_record_is_the_same(steps):
     """Whatever an origin writes and seals, and whenever it is carried: who makes records itself, who takes them from such a one,
