@@ -135,15 +135,16 @@ class Mesh:
         """When, on the monotonic clock, a `Tick` is due."""
         return self.core.deadline()
 
-    def stored(self, entries: Sequence[Entry]) -> None:
-        """These are on stable storage: own entries, and others' that were taken in."""
+    def stored(self, own: Sequence[Entry]) -> None:
+        """These own entries, one after another, are on stable storage."""
+        self._stand((), own)
+
+    def _stand(self, theirs: Sequence[Entry], own: Sequence[Entry]) -> None:
+        """What is on stable storage now: of another's feed, and then of the own."""
         core = self.core
-        learn = core.view.apply
-        for entry in entries:
-            learn(entry)
-        kinds = {entry.event.kind for entry in entries}
-        mine = core.feed
-        own = tuple([entry for entry in entries if entry.feed == mine])
+        core.view.learn(theirs)
+        core.view.learn(own)
+        kinds = {entry.event.kind for entry in (*theirs, *own)}
         if not kinds.isdisjoint(ACTS):
             core.last = max(core.last, own[-1].index if own else 0)
             core.refresh()
@@ -162,7 +163,7 @@ class Mesh:
         if not kinds.isdisjoint(ACTS):
             self.reconcile()
         if MachineReconnected.kind in kinds and any(
-            isinstance(entry.event, MachineReconnected) and entry.event.machine == core.me for entry in entries
+            isinstance(entry.event, MachineReconnected) and entry.event.machine == core.me for entry in (*theirs, *own)
         ):
             for peer in core.peers.values():
                 dialling.dial(core, peer, anyway=True)
@@ -358,7 +359,7 @@ class Mesh:
             confirming.ahead(core, seen.ahead)
             return
         replicating.took(core, seen)
-        self.stored([*seen.entries, *seen.own])
+        self._stand(seen.entries, seen.own)
         channel = core.channels.get(seen.channel)
         if channel is not None and channel.stage == "ending" and seen.refused is None:
             linking.ask_why(core, channel, channel.asks)

@@ -9,6 +9,7 @@ machine reach one that has no link to it, and the log of a machine that died is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -52,7 +53,7 @@ def news(core: Core, channel: Channel, *, own: bool = False) -> tuple[Place, ...
     return tuple(found)
 
 
-def wrote(core: Core, entries: tuple[Entry, ...]) -> None:
+def wrote(core: Core, entries: Sequence[Entry]) -> None:
     """Own entries are stored. What is more than pings goes out at once, pings with the next tick."""
     core.named[core.feed.id] = Named.of(core.feed)
     core.last = core.gives[core.feed.id] = entries[-1].index
