@@ -23,7 +23,8 @@ from ledger.node.replicas import QUIET, Held
 from ledger.node.state import SECOND
 from ledger.node.view import View
 from ledger.node.virtual_craft import VirtualCraft, VirtualRun, word_of
-from ledger.node.virtual_disk import Disk, VirtualDisk
+from ledger.node.virtual_disk import Disk, VirtualDisk, placed
+from ledger.node.words import Named
 
 Views = Callable[[Feed, Disk], View]
 """Makes the fold of a record: of the machine that begins to write this feed, whose disk this is."""
@@ -89,6 +90,8 @@ class VirtualNode(VirtualDisk):
         self._when: int | None = None
         self._members: set[str] = set()
         self._folded = False
+        self._made: dict[str, wire.Push] = {}
+        """By feed id the last run of it that was given: what is new goes to all peers alike."""
 
     @property
     def now(self) -> sig.Now:
@@ -130,6 +133,7 @@ class VirtualNode(VirtualDisk):
         """The disk is set back by so many writes."""
         super().roll_back(entries)
         self._folded = False
+        self._made = {}
 
     def crash(self) -> None:
         """Power is gone."""
@@ -245,15 +249,24 @@ class VirtualNode(VirtualDisk):
         after = action.after.last if action.after is not None else self.world.given.get(key)
         if after is None:
             return
-        entries = tuple(log[after : after + RUN_ENTRIES])
-        if not entries:
+        if after >= len(log):
             if action.after is not None:
                 self.world.given[key] = after
                 self.world.send(self, action.channel, wire.Nothing(feed.id))
             return
-        self.world.given[key] = after + len(entries)
-        run: Any = VirtualRun(action.feed, after, entries, word_of(feed, len(log)))
-        self.world.send(self, action.channel, wire.Push(run))
+        push = self._run(action.feed, feed, after)
+        self.world.given[key] = min(after + RUN_ENTRIES, len(log))
+        self.world.send(self, action.channel, push)
+
+    def _run(self, named: Named, feed: Feed, after: int) -> wire.Push:
+        """The next run of a feed after so much."""
+        log, made = self.disk[feed], self._made.get(feed.id)
+        run: Any = made.run if made is not None else None
+        if made is None or run.after != after or run.word.last != len(log):
+            observed = tuple(log[after : after + RUN_ENTRIES])
+            run = VirtualRun(named, after, observed, tuple(placed(feed, after + 1, observed)), word_of(feed, len(log)))
+            made = self._made[feed.id] = wire.Push(run)
+        return made
 
     def _take(self, action: sig.Take) -> None:
         mesh, run = self.mesh, action.run
@@ -275,12 +288,14 @@ class VirtualNode(VirtualDisk):
             held = Held(0, len(log))
             mesh.observe(self.now, sig.Took(action.channel, feed, held, len(log), refused="gap", again=held))
             return
-        entries = self.keep(feed, given.entries[len(log) - given.after :])
+        known = len(log) - given.after
+        entries = given.entries[known:]
+        self.put(feed, given.observed[known:])
         own: list[Entry] = []
         if not QUIET.issuperset([entry.event.kind for entry in entries]):
             own = self.keep(self.feed, [mesh.core.stamp(FeedReceived(feed.id, entries[-1].index))])
         size = len(self.disk[feed])
-        mesh.observe(self.now, sig.Took(action.channel, feed, Held(0, size), size, tuple(entries), tuple(own)))
+        mesh.observe(self.now, sig.Took(action.channel, feed, Held(0, size), size, entries, tuple(own)))
 
     def _begin(self, action: sig.Begin) -> None:
         mesh = self.mesh
