@@ -13,6 +13,7 @@ does the same, byte for byte.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from ledger.entry import Entry, Observed
@@ -33,7 +34,7 @@ from ledger.node import (
 )
 from ledger.node import signals as sig
 from ledger.node.dice import Dice
-from ledger.node.replicas import Held
+from ledger.node.replicas import QUIET, Held
 from ledger.node.state import Channel, Core, Peer
 from ledger.node.view import Craft, View
 from ledger.node.words import Named
@@ -87,7 +88,7 @@ class Mesh:
         """
         core = self.core
         took = core.state != "checking" and core.writable
-        self.look(now)
+        clockwatch.look(core, now)
         match seen:
             case sig.Tick():
                 core.due()
@@ -119,7 +120,8 @@ class Mesh:
                 admission.at_limit(core, seen)
             case sig.Medium():
                 core.writable = seen.writable
-        confirming.resolve(core)
+        if core.state == "checking":
+            confirming.resolve(core)
         if not took and core.state != "checking" and core.writable:
             replicating.want_all(core)
 
@@ -137,22 +139,24 @@ class Mesh:
 
     def stored(self, own: Sequence[Entry]) -> None:
         """These own entries, one after another, are on stable storage."""
-        self._stand((), own)
+        self._stand((), own, {entry.event.kind for entry in own})
 
-    def _stand(self, theirs: Sequence[Entry], own: Sequence[Entry]) -> None:
-        """What is on stable storage now: of another's feed, and then of the own."""
+    def _stand(self, theirs: Sequence[Entry], own: Sequence[Entry], kinds: AbstractSet[str]) -> None:
+        """What is on stable storage now: of another's feed, and then of the own; of these kinds."""
         core = self.core
         core.view.learn(theirs)
         core.view.learn(own)
-        kinds = {entry.event.kind for entry in (*theirs, *own)}
         if not kinds.isdisjoint(ACTS):
             core.last = max(core.last, own[-1].index if own else 0)
             core.refresh()
         # Answers go before the entries themselves: who hears that this machine has left ends the link.
-        for entry in own:
-            self._answer(entry)
+        if core.awaiting:
+            for entry in own:
+                self._answer(entry)
         if own:
             replicating.wrote(core, own)
+        if kinds.isdisjoint(ACTS):
+            return
         for entry in own:
             if isinstance(entry.event, KeyChanged):
                 core.changed_keys = entry.feed, entry.index
@@ -160,8 +164,7 @@ class Mesh:
             admitting.stored(core, entry)
             if isinstance(entry.event, MachineLeft) and entry.event.cause == "removed":
                 farewell.begin(core, entry.event.machine, wire.Place(Named.of(entry.feed), entry.index))
-        if not kinds.isdisjoint(ACTS):
-            self.reconcile()
+        self.reconcile()
         if MachineReconnected.kind in kinds and any(
             isinstance(entry.event, MachineReconnected) and entry.event.machine == core.me for entry in (*theirs, *own)
         ):
@@ -358,8 +361,9 @@ class Mesh:
         if seen.ahead is not None:
             confirming.ahead(core, seen.ahead)
             return
-        replicating.took(core, seen)
-        self._stand(seen.entries, seen.own)
+        kinds = {entry.event.kind for entry in seen.entries}
+        replicating.took(core, seen, quiet=kinds <= QUIET)
+        self._stand(seen.entries, seen.own, kinds.union([entry.event.kind for entry in seen.own]))
         channel = core.channels.get(seen.channel)
         if channel is not None and channel.stage == "ending" and seen.refused is None:
             linking.ask_why(core, channel, channel.asks)

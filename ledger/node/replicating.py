@@ -55,7 +55,8 @@ def news(core: Core, channel: Channel, *, own: bool = False) -> tuple[Place, ...
 
 def wrote(core: Core, entries: Sequence[Entry]) -> None:
     """Own entries are stored. What is more than pings goes out at once, pings with the next tick."""
-    core.named[core.feed.id] = Named.of(core.feed)
+    if core.feed.id not in core.named:
+        core.named[core.feed.id] = Named.of(core.feed)
     core.last = core.gives[core.feed.id] = entries[-1].index
     if QUIET.issuperset([entry.event.kind for entry in entries]):
         _tick(core)
@@ -193,8 +194,8 @@ def pushed(core: Core, channel: Channel, heard: Push) -> None:
     core.do(Take(channel.number, heard.run))
 
 
-def took(core: Core, seen: Took) -> None:
-    """A run was judged."""
+def took(core: Core, seen: Took, *, quiet: bool) -> None:
+    """A run was judged. `quiet`: it brings results of pings and the like alone."""
     feed_id = seen.feed.id
     channel = core.channels.get(seen.channel)
     if seen.refused == "medium":  # nothing is wrong with the run: it is asked for again
@@ -205,7 +206,8 @@ def took(core: Core, seen: Took) -> None:
     grew = seen.held.last > core.held.get(feed_id, Held()).last
     if seen.feed != core.feed:
         core.held[feed_id] = seen.held
-        core.named[feed_id] = Named.of(seen.feed)
+        if feed_id not in core.named:
+            core.named[feed_id] = Named.of(seen.feed)
         if seen.gives > core.gives.get(feed_id, 0):
             core.gives[feed_id] = seen.gives
     if channel is not None:
@@ -222,7 +224,7 @@ def took(core: Core, seen: Took) -> None:
         ask(core, channel, Named.of(seen.feed), seen.again)
     elif seen.refused is not None and channel is not None:
         channel.have.pop(feed_id, None)
-    if not QUIET.issuperset([entry.event.kind for entry in seen.entries]):
+    if not quiet:
         _spread(core)
     if grew or seen.refused is not None:
         want(core, feed_id)
