@@ -94,6 +94,8 @@ class Mesh:
                 core.due()
             case sig.Heard():
                 self._heard(seen)
+            case sig.Took():
+                self._took(seen)
             case sig.Opened() if farewell.opened(core, seen):
                 pass
             case sig.Missed() if farewell.missed(core, seen):
@@ -112,8 +114,6 @@ class Mesh:
                 answered = core.questions.pop(seen.question, None)
                 if answered is not None:
                     answered(seen)
-            case sig.Took():
-                self._took(seen)
             case sig.Commanded():
                 forwarding.requested(core, seen)
             case sig.TurnedAway():
@@ -365,9 +365,11 @@ class Mesh:
         replicating.took(core, seen, quiet=kinds <= QUIET)
         self._stand(seen.entries, seen.own, kinds.union([entry.event.kind for entry in seen.own]))
         channel = core.channels.get(seen.channel)
-        if channel is not None and channel.stage == "ending" and seen.refused is None:
+        if channel is None or channel.stage == "up":
+            return
+        if channel.stage == "ending" and seen.refused is None:
             linking.ask_why(core, channel, channel.asks)
-        if channel is not None and channel.stage == "judging" and seen.refused != "medium":
+        if channel.stage == "judging" and seen.refused != "medium":
             if seen.refused is not None and seen.again is None:
                 admission.turn_away(core, channel, "not-a-member", f"what entitles it does not hold: {seen.refused}")
             else:

@@ -41,11 +41,13 @@ def news(core: Core, channel: Channel, *, own: bool = False) -> tuple[Place, ...
     """How far each feed (or the own alone) can be given, where the other side was not told and does not have as much; they count
     as told. What is pushed anyway is not told of.
     """
-    found = []
-    told, have = channel.told, channel.have
-    pushed = core.feed.id if core.feed.id in channel.given else ""
-    for feed_id, last in ((core.feed.id, core.gives.get(core.feed.id, 0)),) if own else core.gives.items():
-        if feed_id != pushed and last > told.get(feed_id, 0) and last > have.get(feed_id, NOTHING)[1]:
+    found: list[Place] = []
+    told, have, mine = channel.told, channel.have, core.feed.id
+    pushed = mine if mine in channel.given else ""
+    if own and pushed:
+        return ()
+    for feed_id, last in ((mine, core.gives.get(mine, 0)),) if own else core.gives.items():
+        if last > told.get(feed_id, 0) and feed_id != pushed and last > have.get(feed_id, NOTHING)[1]:
             found.append(Place(core.named[feed_id], last))
             told[feed_id] = last
             if len(found) == PLACES_MAX:
@@ -185,13 +187,14 @@ def pushed(core: Core, channel: Channel, heard: Push) -> None:
     had, for it may be the last that there is of its feed.
     """
     run = heard.run
-    core.can_give(channel, run.word.id, run.feed, max(run.word.last, channel.have.get(run.word.id, NOTHING)[1]))
+    feed_id, last = run.word.id, run.word.last
+    core.can_give(channel, feed_id, run.feed, max(last, channel.have.get(feed_id, NOTHING)[1]))
     if core.state == "checking" or not core.writable:
-        _came(core, channel, run.word.id)
+        _came(core, channel, feed_id)
         return
-    if run.word.id != core.feed.id:
-        core.wanted.setdefault(run.word.id, (channel.number, core.now.mono_ns))  # until it is judged, nobody is asked for it
-    core.do(Take(channel.number, heard.run))
+    if feed_id != core.feed.id:
+        core.wanted.setdefault(feed_id, (channel.number, core.now.mono_ns))  # until it is judged, nobody is asked for it
+    core.do(Take(channel.number, run))
 
 
 def took(core: Core, seen: Took, *, quiet: bool) -> None:
