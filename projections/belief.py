@@ -16,7 +16,7 @@ No effects, no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ledger import events as ev
@@ -92,8 +92,9 @@ WAITING_MAX: Final = 500
 class Belief:
     """What the machine that writes `own` knows, as it learns it. For one holder; the clusters it gives are values.
 
-    `apply` is told of every entry once it is stored, own and others', each feed's in order. `refold` gives the fold of a
-    feed's stored beginning: it is asked for only where a clock was set back, or a machine says that it holds less than before.
+    `apply` is told of every entry once it is stored, own and others', each feed's in order; `learn` of neighbours in a feed at
+    once, which comes to the same (a law). `refold` gives the fold of a feed's stored beginning: it is asked for only where a
+    clock was set back, or a machine says that it holds less than before.
     What was learned is folded when somebody asks, many entries at once: what a state comes to follows from how much of a feed
     is known, and not from when it was folded.
     """
@@ -178,6 +179,30 @@ class Belief:
             self._touched[name] = None
             if len(waiting) % WAITING_MAX == 0:
                 self._fold(name)
+
+    def learn(self, entries: Sequence[Entry]) -> None:
+        """Learn of entries that are stored now, neighbours in one feed: as `apply` of one after another."""
+        if not entries:
+            return
+        feed = entries[0].feed
+        if feed == self._own.feed:
+            for entry in entries:
+                self._wrote(entry)
+            return
+        name = feed.id
+        self._feeds[name] = feed
+        known = self._stored.get(name, 0) + 1 - entries[0].index
+        if not 0 <= known < len(entries):
+            return
+        self._stored[name] = entries[-1].index
+        waiting = self._waiting.get(name)
+        if waiting is None:
+            waiting = self._waiting[name] = []
+        before = len(waiting)
+        waiting += entries[known:] if known else entries
+        self._touched[name] = None
+        if len(waiting) // WAITING_MAX > before // WAITING_MAX:
+            self._fold(name)
 
     def at(self, now_ns: int) -> Cluster:
         """The belief at `now_ns`, wall clock of the machine; no earlier than its last entry."""

@@ -8,7 +8,7 @@ a record is. `grown_by` is the definition; that both agree is a law. No effects,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from operator import attrgetter
+from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
@@ -25,8 +25,7 @@ Refold = Callable[[Feed, int], FeedState]
 FEW: Final = 24
 """So few entries are folded sooner one by one."""
 _PINGS: Final = (PingAnswered, PingFailed)
-_APART: Final = frozenset((NodeStarted.kind, ClockStepped.kind, SettingsChanged.kind))
-_KIND: Final = attrgetter("event.kind")
+_APART: Final = frozenset((NodeStarted, ClockStepped, SettingsChanged))
 
 
 def grown_by(state: FeedState, entry: Entry, refold: Refold) -> FeedState:
@@ -62,22 +61,20 @@ def grown_by_all(state: FeedState, entries: Sequence[Entry], refold: Refold) -> 
 
 def _parting(entries: Sequence[Entry], start: int) -> Iterator[int]:
     """The places from `start` on of entries that are folded by themselves: they may set a clock back, or touch every peer."""
-    kinds = list(map(_KIND, entries))
+    kinds = [entry.event.__class__ for entry in entries]
     if not _APART.isdisjoint(kinds):
         yield from (place for place in range(start, len(entries)) if kinds[place] in _APART)
 
 
 def _grow(state: FeedState, entries: Sequence[Entry], refold: Refold) -> FeedState:
     """The state after entries none of which is folded by itself: what is no ping as it is, pings as what they amount to."""
-    peak = state.last_ns if state.entries else entries[0].at_ns
+    before = peak = state.last_ns if state.entries else entries[0].at_ns
     groups: dict[tuple[Any, ...], list[Any]] = {}
-    heard: dict[str, int] = {}
-    gaps: dict[str, int] = {}
+    heard: dict[str, list[int]] = {}
     controls: list[Entry] = []
-    instants: list[int] = []
     for entry in entries:
-        peak = max(peak, entry.at_ns)
-        instants.append(peak)
+        if entry.at_ns > peak:  # noqa: PLR1730 - a call for every entry is felt here
+            peak = entry.at_ns
         event: Any = entry.event
         kind = event.__class__
         if kind is PingAnswered:
@@ -87,19 +84,24 @@ def _grow(state: FeedState, entries: Sequence[Entry], refold: Refold) -> FeedSta
         else:
             controls.append(_counted(entry, peak))
             continue
-        peer = event.peer
-        gap_ns = peak - heard.get(peer, peak)
-        heard[peer] = peak
-        if gap_ns > gaps.get(peer, -1):
-            gaps[peer] = gap_ns
+        pace = heard.get(event.peer)
+        if pace is None:
+            heard[event.peer] = [peak, 0]
+        else:
+            if peak - pace[0] > pace[1]:  # noqa: PLR1730 - as above
+                pace[1] = peak - pace[0]
+            pace[0] = peak
         group = groups.get(key)
         if group is None:
-            groups[key] = [1, entry.index, peak, entry.index, peak, event]
+            groups[key] = [1, entry, peak, entry, peak]
         else:
             group[0] += 1
-            group[3:] = entry.index, peak, event
+            group[3] = entry
+            group[4] = peak
 
     def unfold(peer: str) -> list[Entry]:
+        instants = accumulate((entry.at_ns for entry in entries), max, initial=before)
+        next(instants)
         return [
             _counted(entry, at_ns)
             for entry, at_ns in zip(entries, instants, strict=True)
@@ -108,10 +110,10 @@ def _grow(state: FeedState, entries: Sequence[Entry], refold: Refold) -> FeedSta
 
     found = [
         Group(
-            peer, link, reason, count, first, first_ns, last, last_ns, 0 if reason is not None else event.rtt_us, gaps[peer],
-            feed, event.held,
+            peer, link, reason, count, first.index, first_ns, last.index, last_ns,
+            0 if reason is not None else last.event.rtt_us, heard[peer][1], feed, last.event.held,
         )
-        for (peer, link, reason, feed, _silent), (count, first, first_ns, last, last_ns, event) in groups.items()
+        for (peer, link, reason, feed, _silent), (count, first, first_ns, last, last_ns) in groups.items()
     ]  # fmt: skip
     if not state.apply_groups(entries[0].index, entries[-1].index, peak, controls, found, unfold=unfold):
         for entry in entries:

@@ -13,6 +13,7 @@ does the same, byte for byte.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from ledger.entry import Entry, Observed
@@ -33,7 +34,7 @@ from ledger.node import (
 )
 from ledger.node import signals as sig
 from ledger.node.dice import Dice
-from ledger.node.replicas import Held
+from ledger.node.replicas import QUIET, Held
 from ledger.node.state import Channel, Core, Peer
 from ledger.node.view import Craft, View
 from ledger.node.words import Named
@@ -87,12 +88,14 @@ class Mesh:
         """
         core = self.core
         took = core.state != "checking" and core.writable
-        self.look(now)
+        clockwatch.look(core, now)
         match seen:
             case sig.Tick():
                 core.due()
             case sig.Heard():
                 self._heard(seen)
+            case sig.Took():
+                self._took(seen)
             case sig.Opened() if farewell.opened(core, seen):
                 pass
             case sig.Missed() if farewell.missed(core, seen):
@@ -111,15 +114,14 @@ class Mesh:
                 answered = core.questions.pop(seen.question, None)
                 if answered is not None:
                     answered(seen)
-            case sig.Took():
-                self._took(seen)
             case sig.Commanded():
                 forwarding.requested(core, seen)
             case sig.TurnedAway():
                 admission.at_limit(core, seen)
             case sig.Medium():
                 core.writable = seen.writable
-        confirming.resolve(core)
+        if core.state == "checking":
+            confirming.resolve(core)
         if not took and core.state != "checking" and core.writable:
             replicating.want_all(core)
 
@@ -135,23 +137,26 @@ class Mesh:
         """When, on the monotonic clock, a `Tick` is due."""
         return self.core.deadline()
 
-    def stored(self, entries: Sequence[Entry]) -> None:
-        """These are on stable storage: own entries, and others' that were taken in."""
+    def stored(self, own: Sequence[Entry]) -> None:
+        """These own entries, one after another, are on stable storage."""
+        self._stand((), own, {entry.event.kind for entry in own})
+
+    def _stand(self, theirs: Sequence[Entry], own: Sequence[Entry], kinds: AbstractSet[str]) -> None:
+        """What is on stable storage now: of another's feed, and then of the own; of these kinds."""
         core = self.core
-        learn = core.view.apply
-        for entry in entries:
-            learn(entry)
-        kinds = {entry.event.kind for entry in entries}
-        mine = core.feed
-        own = tuple([entry for entry in entries if entry.feed == mine])
+        core.view.learn(theirs)
+        core.view.learn(own)
         if not kinds.isdisjoint(ACTS):
             core.last = max(core.last, own[-1].index if own else 0)
             core.refresh()
         # Answers go before the entries themselves: who hears that this machine has left ends the link.
-        for entry in own:
-            self._answer(entry)
+        if core.awaiting:
+            for entry in own:
+                self._answer(entry)
         if own:
             replicating.wrote(core, own)
+        if kinds.isdisjoint(ACTS):
+            return
         for entry in own:
             if isinstance(entry.event, KeyChanged):
                 core.changed_keys = entry.feed, entry.index
@@ -159,10 +164,9 @@ class Mesh:
             admitting.stored(core, entry)
             if isinstance(entry.event, MachineLeft) and entry.event.cause == "removed":
                 farewell.begin(core, entry.event.machine, wire.Place(Named.of(entry.feed), entry.index))
-        if not kinds.isdisjoint(ACTS):
-            self.reconcile()
+        self.reconcile()
         if MachineReconnected.kind in kinds and any(
-            isinstance(entry.event, MachineReconnected) and entry.event.machine == core.me for entry in entries
+            isinstance(entry.event, MachineReconnected) and entry.event.machine == core.me for entry in (*theirs, *own)
         ):
             for peer in core.peers.values():
                 dialling.dial(core, peer, anyway=True)
@@ -357,12 +361,15 @@ class Mesh:
         if seen.ahead is not None:
             confirming.ahead(core, seen.ahead)
             return
-        replicating.took(core, seen)
-        self.stored([*seen.entries, *seen.own])
+        kinds = {entry.event.kind for entry in seen.entries}
+        replicating.took(core, seen, quiet=kinds <= QUIET)
+        self._stand(seen.entries, seen.own, kinds.union([entry.event.kind for entry in seen.own]))
         channel = core.channels.get(seen.channel)
-        if channel is not None and channel.stage == "ending" and seen.refused is None:
+        if channel is None or channel.stage == "up":
+            return
+        if channel.stage == "ending" and seen.refused is None:
             linking.ask_why(core, channel, channel.asks)
-        if channel is not None and channel.stage == "judging" and seen.refused != "medium":
+        if channel.stage == "judging" and seen.refused != "medium":
             if seen.refused is not None and seen.again is None:
                 admission.turn_away(core, channel, "not-a-member", f"what entitles it does not hold: {seen.refused}")
             else:

@@ -9,6 +9,7 @@ machine reach one that has no link to it, and the log of a machine that died is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -40,11 +41,13 @@ def news(core: Core, channel: Channel, *, own: bool = False) -> tuple[Place, ...
     """How far each feed (or the own alone) can be given, where the other side was not told and does not have as much; they count
     as told. What is pushed anyway is not told of.
     """
-    found = []
-    told, have = channel.told, channel.have
-    pushed = core.feed.id if core.feed.id in channel.given else ""
-    for feed_id, last in ((core.feed.id, core.gives.get(core.feed.id, 0)),) if own else core.gives.items():
-        if feed_id != pushed and last > told.get(feed_id, 0) and last > have.get(feed_id, NOTHING)[1]:
+    found: list[Place] = []
+    told, have, mine = channel.told, channel.have, core.feed.id
+    pushed = mine if mine in channel.given else ""
+    if own and pushed:
+        return ()
+    for feed_id, last in ((mine, core.gives.get(mine, 0)),) if own else core.gives.items():
+        if last > told.get(feed_id, 0) and feed_id != pushed and last > have.get(feed_id, NOTHING)[1]:
             found.append(Place(core.named[feed_id], last))
             told[feed_id] = last
             if len(found) == PLACES_MAX:
@@ -52,9 +55,10 @@ def news(core: Core, channel: Channel, *, own: bool = False) -> tuple[Place, ...
     return tuple(found)
 
 
-def wrote(core: Core, entries: tuple[Entry, ...]) -> None:
+def wrote(core: Core, entries: Sequence[Entry]) -> None:
     """Own entries are stored. What is more than pings goes out at once, pings with the next tick."""
-    core.named[core.feed.id] = Named.of(core.feed)
+    if core.feed.id not in core.named:
+        core.named[core.feed.id] = Named.of(core.feed)
     core.last = core.gives[core.feed.id] = entries[-1].index
     if QUIET.issuperset([entry.event.kind for entry in entries]):
         _tick(core)
@@ -183,17 +187,18 @@ def pushed(core: Core, channel: Channel, heard: Push) -> None:
     had, for it may be the last that there is of its feed.
     """
     run = heard.run
-    core.can_give(channel, run.word.id, run.feed, max(run.word.last, channel.have.get(run.word.id, NOTHING)[1]))
+    feed_id, last = run.word.id, run.word.last
+    core.can_give(channel, feed_id, run.feed, max(last, channel.have.get(feed_id, NOTHING)[1]))
     if core.state == "checking" or not core.writable:
-        _came(core, channel, run.word.id)
+        _came(core, channel, feed_id)
         return
-    if run.word.id != core.feed.id:
-        core.wanted.setdefault(run.word.id, (channel.number, core.now.mono_ns))  # until it is judged, nobody is asked for it
-    core.do(Take(channel.number, heard.run))
+    if feed_id != core.feed.id:
+        core.wanted.setdefault(feed_id, (channel.number, core.now.mono_ns))  # until it is judged, nobody is asked for it
+    core.do(Take(channel.number, run))
 
 
-def took(core: Core, seen: Took) -> None:
-    """A run was judged."""
+def took(core: Core, seen: Took, *, quiet: bool) -> None:
+    """A run was judged. `quiet`: it brings results of pings and the like alone."""
     feed_id = seen.feed.id
     channel = core.channels.get(seen.channel)
     if seen.refused == "medium":  # nothing is wrong with the run: it is asked for again
@@ -204,7 +209,8 @@ def took(core: Core, seen: Took) -> None:
     grew = seen.held.last > core.held.get(feed_id, Held()).last
     if seen.feed != core.feed:
         core.held[feed_id] = seen.held
-        core.named[feed_id] = Named.of(seen.feed)
+        if feed_id not in core.named:
+            core.named[feed_id] = Named.of(seen.feed)
         if seen.gives > core.gives.get(feed_id, 0):
             core.gives[feed_id] = seen.gives
     if channel is not None:
@@ -221,7 +227,7 @@ def took(core: Core, seen: Took) -> None:
         ask(core, channel, Named.of(seen.feed), seen.again)
     elif seen.refused is not None and channel is not None:
         channel.have.pop(feed_id, None)
-    if not QUIET.issuperset([entry.event.kind for entry in seen.entries]):
+    if not quiet:
         _spread(core)
     if grew or seen.refused is not None:
         want(core, feed_id)

@@ -220,14 +220,16 @@ class Core:
 
     def deadline(self) -> int | None:
         """The next instant, on the monotonic clock, at which there is something to do."""
-        while self._timers and self._timers[0][2].call is None:
-            heapq.heappop(self._timers)
-        return self._timers[0][0] if self._timers else None
+        timers = self._timers
+        while timers and timers[0][2].call is None:
+            heapq.heappop(timers)
+        return timers[0][0] if timers else None
 
     def due(self) -> None:
         """Do what has become due."""
-        while self._timers and self._timers[0][0] <= self.now.mono_ns:
-            call = heapq.heappop(self._timers)[2].call
+        timers = self._timers
+        while timers and timers[0][0] <= self.now.mono_ns:
+            call = heapq.heappop(timers)[2].call
             if call is not None:
                 call()
 

@@ -7,7 +7,7 @@ a value that does not change any more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -153,6 +153,9 @@ class View(Protocol):
 
     def apply(self, entry: Entry) -> None:
         """Learn of an entry that is stored now."""
+
+    def learn(self, entries: Sequence[Entry]) -> None:
+        """The same of each of these in turn, which are neighbours in one feed."""
 
     def begin(self, feed: Feed) -> None:
         """From here on the machine writes `feed`."""

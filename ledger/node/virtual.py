@@ -161,15 +161,15 @@ class World:
         if self.cuts and (node.name, cable.ends[1 - side].name) in self.cuts:
             cable.held.append((side, message))
             return
-        when = max(self.now_ns + self._delay(), cable.free_ns[side])
-        cable.free_ns[side] = when
+        when = cable.free_ns[side] = max(self.now_ns + self._delay(), cable.free_ns[side])
         self.at(when, partial(self._arrive, cable, side, message))
 
     def _arrive(self, cable: Cable, side: int, message: wire.Message) -> None:
         """A message has come to the end of a cable, if that still stands."""
-        there, number = cable.ends[1 - side], cable.numbers[1 - side]
+        end = 1 - side
+        there, number = cable.ends[end], cable.numbers[end]
         found = self.cables.get((there.name, number))
-        if not cable.open or found is None or found[0] is not cable or found[1] != 1 - side:
+        if not cable.open or found is None or found[0] is not cable or found[1] != end:
             return
         if self.cuts and (cable.ends[side].name, there.name) in self.cuts:
             cable.held.append((side, message))

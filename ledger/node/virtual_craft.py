@@ -9,18 +9,19 @@ import hashlib
 
 import msgspec
 
-from ledger.entry import Observed
+from ledger.entry import Entry, Observed
 from ledger.identity import Feed
 from ledger.node.virtual_disk import VirtualDisk
 from ledger.node.words import Named, Word
 
 
 class VirtualRun(msgspec.Struct, frozen=True):
-    """A run of a feed: its entries as they are."""
+    """A run of a feed: its entries as they are. `entries`: what was observed, in its place, made once for all who take it."""
 
     feed: Named
     after: int
-    entries: tuple[Observed, ...]
+    observed: tuple[Observed, ...]
+    entries: tuple[Entry, ...]
     word: Word
 
 

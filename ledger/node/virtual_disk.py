@@ -26,6 +26,11 @@ class Stretch(msgspec.Struct):
     last: int
 
 
+def placed(feed: Feed, first: int, batch: Sequence[Observed]) -> list[Entry]:
+    """What was observed, as entries of a feed from index `first` on."""
+    return [Entry(feed, index, o.at_ns, o.event, o.boot, o.mono_ns, o.at_ns) for index, o in enumerate(batch, first)]
+
+
 class VirtualDisk:
     """What the machine `name` has stored. `key`: its ledger key; `disk`: its feeds, entry by entry; `by_id`: them by id."""
 
@@ -38,18 +43,21 @@ class VirtualDisk:
         """What was written, in that order; a feed is that of an own epoch which begins there."""
 
     def keep(self, feed: Feed, batch: Sequence[Observed]) -> list[Entry]:
+        """Write to the disk; what was written, in its place."""
+        self.put(feed, batch)
+        return placed(feed, len(self.disk[feed]) + 1 - len(batch), batch)
+
+    def put(self, feed: Feed, batch: Sequence[Observed]) -> None:
         """Write to the disk."""
         log = self.disk.setdefault(feed, [])
         self.by_id[feed.id] = feed
         first = len(log) + 1
-        entries = [Entry(feed, index, o.at_ns, o.event, o.boot, o.mono_ns, o.at_ns) for index, o in enumerate(batch, first)]
         log += batch
         before = self.journal[-1] if self.journal else None
         if isinstance(before, Stretch) and before.feed == feed:
             before.last = len(log)
         elif batch:
             self.journal.append(Stretch(feed, first, len(log)))
-        return entries
 
     def written(self) -> Iterator[Entry | Feed]:
         """The journal, entry by entry."""
@@ -57,9 +65,7 @@ class VirtualDisk:
             if isinstance(item, Feed):
                 yield item
             else:
-                log = self.disk[item.feed][item.first - 1 : item.last]
-                for index, o in enumerate(log, item.first):
-                    yield Entry(item.feed, index, o.at_ns, o.event, o.boot, o.mono_ns, o.at_ns)
+                yield from placed(item.feed, item.first, self.disk[item.feed][item.first - 1 : item.last])
 
     def ran_before(self) -> str | None:
         """The software that ran here last, by the disk."""

@@ -23,7 +23,8 @@ from ledger.node.replicas import QUIET, Held
 from ledger.node.state import SECOND
 from ledger.node.view import View
 from ledger.node.virtual_craft import VirtualCraft, VirtualRun, word_of
-from ledger.node.virtual_disk import Disk, VirtualDisk
+from ledger.node.virtual_disk import Disk, VirtualDisk, placed
+from ledger.node.words import Named
 
 Views = Callable[[Feed, Disk], View]
 """Makes the fold of a record: of the machine that begins to write this feed, whose disk this is."""
@@ -89,6 +90,8 @@ class VirtualNode(VirtualDisk):
         self._when: int | None = None
         self._members: set[str] = set()
         self._folded = False
+        self._made: dict[str, wire.Push] = {}
+        """By feed id the last run of it that was given: what is new goes to all peers alike."""
 
     @property
     def now(self) -> sig.Now:
@@ -130,6 +133,7 @@ class VirtualNode(VirtualDisk):
         """The disk is set back by so many writes."""
         super().roll_back(entries)
         self._folded = False
+        self._made = {}
 
     def crash(self) -> None:
         """Power is gone."""
@@ -155,16 +159,19 @@ class VirtualNode(VirtualDisk):
     def settle(self) -> None:
         """Store and act, until nothing is left to do; then wait for the next deadline."""
         while (mesh := self.mesh) is not None:
-            events, actions = mesh.core.take_events(), mesh.core.take_actions()
-            if not events and not actions:
-                break
-            if events or self._batch:
+            core = mesh.core
+            events, actions = core.take_events(), core.take_actions()
+            if events:
                 self.store(events)
+            elif not actions:
+                break
+            elif self._batch:
+                self.store(())
             for action in actions:
                 self.do(action)
         if mesh is None:
             return
-        due = mesh.core.deadline()
+        due = core.deadline()
         when = max(due - SECOND, self.world.now_ns) if due is not None else None
         if when == self._when:
             return  # it is waited for
@@ -182,9 +189,9 @@ class VirtualNode(VirtualDisk):
     def store(self, events: Sequence[Observed]) -> None:
         """Append to the own feed, or keep it for later if the disk is full."""
         mesh = self.mesh
-        batch = [*self._batch, *events]
-        if not batch or mesh is None:
+        if mesh is None or not (events or self._batch):
             return
+        batch = [*self._batch, *events]
         if self.full:
             self._batch = batch
             if mesh.core.writable:
@@ -209,8 +216,6 @@ class VirtualNode(VirtualDisk):
             case sig.Give():
                 self._give(action)
             case sig.Take():
-                if self.mesh is not None:
-                    self.store(self.mesh.take_events())
                 self._take(action)
             case sig.Abort():
                 world.abort(self, action.channel)
@@ -245,42 +250,56 @@ class VirtualNode(VirtualDisk):
         after = action.after.last if action.after is not None else self.world.given.get(key)
         if after is None:
             return
-        entries = tuple(log[after : after + RUN_ENTRIES])
-        if not entries:
+        if after >= len(log):
             if action.after is not None:
                 self.world.given[key] = after
                 self.world.send(self, action.channel, wire.Nothing(feed.id))
             return
-        self.world.given[key] = after + len(entries)
-        run: Any = VirtualRun(action.feed, after, entries, word_of(feed, len(log)))
-        self.world.send(self, action.channel, wire.Push(run))
+        push = self._run(action.feed, feed, log, after)
+        self.world.given[key] = min(after + RUN_ENTRIES, len(log))
+        self.world.send(self, action.channel, push)
+
+    def _run(self, named: Named, feed: Feed, log: Sequence[Observed], after: int) -> wire.Push:
+        """The next run of a feed after so much."""
+        made = self._made.get(feed.id)
+        run: Any = made.run if made is not None else None
+        if made is None or run.after != after or run.word.last != len(log):
+            observed = tuple(log[after : after + RUN_ENTRIES])
+            run = VirtualRun(named, after, observed, tuple(placed(feed, after + 1, observed)), word_of(feed, len(log)))
+            made = self._made[feed.id] = wire.Push(run)
+        return made
 
     def _take(self, action: sig.Take) -> None:
-        mesh, run = self.mesh, action.run
+        mesh, run, now = self.mesh, action.run, self.now
         if mesh is None:
             return
+        self.store(mesh.take_events())
         feed = mesh.core.feed_of(run.feed)
         log = self.disk.get(feed, [])
         if self.full:
-            mesh.observe(self.now, sig.Took(action.channel, feed, Held(0, len(log)), len(log), refused="medium"))
+            mesh.observe(now, sig.Took(action.channel, feed, Held(0, len(log)), len(log), refused="medium"))
             return
         given: Any = run
         if feed == self.feed:
             ahead = run.word.last if run.word.last > len(log) else None
-            mesh.observe(self.now, sig.Took(action.channel, feed, Held(0, len(log)), len(log), ahead=ahead))
+            mesh.observe(now, sig.Took(action.channel, feed, Held(0, len(log)), len(log), ahead=ahead))
             return
-        mesh.observe(self.now, sig.Tick())
-        self.store(mesh.take_events())
+        due = mesh.core.deadline()
+        if due is not None and due <= now.mono_ns:
+            mesh.observe(now, sig.Tick())
+            self.store(mesh.take_events())
         if given.after > len(log):
             held = Held(0, len(log))
-            mesh.observe(self.now, sig.Took(action.channel, feed, held, len(log), refused="gap", again=held))
+            mesh.observe(now, sig.Took(action.channel, feed, held, len(log), refused="gap", again=held))
             return
-        entries = self.keep(feed, given.entries[len(log) - given.after :])
+        known = len(log) - given.after
+        entries = given.entries[known:]
+        self.put(feed, given.observed[known:])
         own: list[Entry] = []
         if not QUIET.issuperset([entry.event.kind for entry in entries]):
             own = self.keep(self.feed, [mesh.core.stamp(FeedReceived(feed.id, entries[-1].index))])
         size = len(self.disk[feed])
-        mesh.observe(self.now, sig.Took(action.channel, feed, Held(0, size), size, tuple(entries), tuple(own)))
+        mesh.observe(now, sig.Took(action.channel, feed, Held(0, size), size, entries, tuple(own)))
 
     def _begin(self, action: sig.Begin) -> None:
         mesh = self.mesh

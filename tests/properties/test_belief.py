@@ -145,6 +145,38 @@ def test_a_belief_is_the_same_whenever_it_was_folded(
         kept_up(history, opened, data.draw(st.sampled_from(sorted({feed.machine for feed in history}))), data)
 
 
+@given(histories(size_max=25), SEALS, st.integers(1, 9), st.data())
+def test_neighbours_are_learnt_at_once_as_each_would_be(
+    history: History, seals: list[int], waiting_max: int, data: st.DataObject
+) -> None:
+    """Whatever part of a feed comes, some of it known or too early: told at once it comes to what one by one comes to."""
+    history = keepable(history)
+    feeds = plain(history)
+    with on_disk(history, seals) as opened, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beliefs, "WAITING_MAX", waiting_max)
+        own = own_feeds(feeds, data.draw(st.sampled_from(sorted({feed.machine for feed in history}))))
+        if not own:
+            return
+        one, many = (Belief(own[-1], opened.prefix) for _each in range(2))
+        logs: dict[Feed, list] = {feed: [] for feed in history}
+        for entry in entries(history):
+            logs[entry.feed].append(entry)
+        done = dict.fromkeys(logs, 0)
+        while any(done[feed] < len(log) for feed, log in logs.items()):
+            feed = data.draw(st.sampled_from([feed for feed, log in logs.items() if done[feed] < len(log)]))
+            start = max(0, done[feed] + data.draw(st.sampled_from([0, 0, 0, -1, -3, 0 if feed == own[-1] else 2])))
+            part = logs[feed][start : start + data.draw(st.sampled_from([12, 5, 2, 1]))]
+            many.learn(part)
+            for entry in part:
+                one.apply(entry)
+            if start <= done[feed]:
+                done[feed] = max(done[feed], start + len(part))
+            if data.draw(st.booleans()):
+                assert many.at(LONG_AGO) == one.at(LONG_AGO)
+        assert many.at(LONG_AGO) == one.at(LONG_AGO)
+        assert (many.held(), many._stored, many._waiting) == (one.held(), one._stored, one._waiting)
+
+
 @given(histories(size_max=25), SEALS, st.data())
 def test_a_node_that_keeps_its_belief_up_knows_what_replay_says(history: History, seals: list[int], data: st.DataObject) -> None:
     """Fed entry by entry, in an order in which they might have been stored, it equals `History.belief` at every position."""

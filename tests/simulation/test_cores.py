@@ -90,6 +90,11 @@ class Watched(Belief):
         if entry.feed == self.own and entry.index % 37 == 0:
             self.said[entry.position] = states.at(self.at(entry.at_ns), entry.observer)
 
+    def learn(self, entries):
+        """The same, one by one."""
+        for entry in entries:
+            self.apply(entry)
+
 
 def test_the_live_table_is_what_replay_rebuilds(tmp_path):
     """Members, links, pairs and routes as a running node had them at a position are `--as-seen-by` of that position."""

@@ -6,9 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.entry import Entry, Observed
-from ledger.events import FeedReceived, NodeStarted
+from ledger.events import FeedReceived, NodeStalled, NodeStarted
 from ledger.identity import Feed
+from ledger.node import signals as sig
+from ledger.node.replicas import Held
 from ledger.node.virtual_disk import VirtualDisk
+from ledger.node.words import Named
+from ledger.testing import simulate
+from replay.living import remembered
 
 FEEDS = [Feed.of("import:x", name, epoch) for name, epoch in (("alpha", 1), ("alpha", 2), ("bravo", 1), ("charlie", 1))]
 WRITES = st.lists(st.tuples(st.sampled_from(FEEDS), st.integers(1, 3), st.booleans()), max_size=12)
@@ -54,3 +59,34 @@ def test_a_disk_that_is_set_back_lacks_the_last_writes(
     for feed, count, _begins in more:
         kept += disk.keep(feed, [Observed(9, FeedReceived(feed.id, each)) for each in range(count)])
     assert list(disk.written()) == kept
+
+
+def test_a_run_is_made_once_for_all_and_anew_for_a_disk_that_was_set_back() -> None:
+    """What is given to many is one and the same run; from a disk that was set back and went on otherwise, to the same length,
+    what stands there now is given.
+    """
+    run = simulate(8, views=remembered, machines=2, seconds=600, faults=[])
+    alpha = run.nodes["alpha"]
+    sent: list = []
+    run.world.send = lambda _node, _channel, message: sent.append(message)
+    give = sig.Give(7, Named.of(alpha.feed), Held(0, 4))
+
+    def given_now() -> list:
+        """What a run after the fourth entry brings, each in its place."""
+        alpha.do(give)
+        taken = sent[-1].run
+        assert [entry.index for entry in taken.entries] == list(range(5, 5 + len(taken.observed)))
+        assert all(entry.same(observed) for entry, observed in zip(taken.entries, taken.observed, strict=True))
+        return list(taken.observed)
+
+    before = given_now()
+    assert before == alpha.disk[alpha.feed][4:]
+    assert given_now() == before
+    assert sent[-1] is sent[-2]
+    alpha.crash()
+    alpha.roll_back(9)
+    lost = 4 + len(before) - len(alpha.disk[alpha.feed])
+    assert lost > 0
+    alpha.keep(alpha.feed, [Observed(1, NodeStalled(9))] * lost)
+    alpha.start()
+    assert given_now() == alpha.disk[alpha.feed][4:] != before

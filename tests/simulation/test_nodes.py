@@ -65,6 +65,10 @@ class Watched:
         if entry.observer == self._own.machine and (entry.kind.startswith("machine.") or entry.index % self._every == 0):
             self._said[entry.observer, entry.position] = states.at(self._belief.at(entry.at_ns), entry.observer)
 
+    def learn(self, entries) -> None:
+        for entry in entries:
+            self.apply(entry)
+
 
 def watching(said: dict[tuple[str, str], dict], every: int = 10):
     return lambda ledger, feed: Watched(view(ledger, feed), feed, said, every)
