@@ -98,12 +98,12 @@ def take_run(
     if place is not None:
         return _forked(ledger, now, run, feed=feed, records=records, place=place)
     fresh = records[len(known) :]
-    ahead = run.after.last > now.last or (bool(run.closes) and run.after.records < now.records)
-    if run.after.records > now.records or (ahead and not run.records):
+    elsewhere = run.after.last > now.last or (bool(run.closes) and (not now.last or run.after.records < now.records))
+    if run.after.records > now.records or (elsewhere and not run.records):
         return Taken(feed, now, refused="gap", detail=f"after {run.after.last}, held are {now.last}")
     running = running or Running()
     try:
-        if run.closes:
+        if run.closes and not run.records:
             judged = _closed(ledger, now, run, feed=feed, tail=tail)
         else:
             judged = _judge(ledger, now, run, feed=feed, fresh=fresh, tail=tail, running=running)
@@ -121,7 +121,7 @@ def take_run(
         return _forked(ledger, now, run, feed=feed, records=records, place=len(records) - len(fresh))
     except (Damaged, EventRefused) as error:
         return Taken(feed, held(ledger, feed), refused="malformed", detail=error.message)
-    if judged.made is not None:
+    if judged.made is not None and taken.held.last == run.word.last:  # else more is held than the word speaks of
         running.keep(feed, ledger.reader(feed).open_stored()[1], judged.made)
     return taken
 
@@ -181,7 +181,11 @@ def _closed(ledger: Ledger, now: Held, run: Run, *, feed: Feed, tail: Tail | Non
     head = ledger.head(feed)
     tree = frontier_of(now.records, head.frontier)
     whole = [*opened[: run.after.last - head.sealed], *(tail.entries if tail is not None else ())]
-    if (tail is not None and tail.first != run.after.last + 1) or head.sealed + len(whole) != run.word.last:
+    if (
+        run.after.last < head.sealed
+        or (tail is not None and tail.first != run.after.last + 1)
+        or head.sealed + len(whole) != run.word.last
+    ):
         raise Damaged("entries that do not end where the word says", position=feed.name)
     made: list[codec.Opened] = []
     at = 0

@@ -135,6 +135,43 @@ def test_records_that_come_out_otherwise_are_not_made(origin, replica, part):
     assert same(origin, replica)
 
 
+def test_a_record_to_be_made_of_what_is_not_held_is_a_gap_or_nothing(origin, replica, tmp_path):
+    """Of a feed that is not held, of one held further, or with a beginning that lies in a record: no record is made."""
+    origin.append(pings(10, 990), observer=FEED)
+    carry(origin, replica)
+    before = held(replica, FEED)
+    origin.append(pings(2000, 30), observer=FEED)
+    word = speak(origin, FEED, KEY)
+    run = run_after(origin, FEED, before, word)
+    assert run.closes
+    with Ledger.create(tmp_path / "charlie.ledger", incarnation=INCARNATION) as nothing:
+        for after in (run.after, Held()):
+            told = take_run(nothing, msgspec.structs.replace(run, after=after), incarnation=INCARNATION)
+            assert (told.refused, told.held) == ("gap", Held())
+    within = msgspec.structs.replace(run, after=Held(before.records, 1))
+    assert take_run(replica, within, incarnation=INCARNATION).refused == "malformed"
+    assert held(replica, FEED) == before
+    carry(origin, replica)
+    assert take_run(replica, run, incarnation=INCARNATION).refused == "gap"
+    assert same(origin, replica)
+
+
+def test_a_run_under_an_older_word_leaves_what_is_known_of_the_open_part(origin, replica):
+    """What comes late says less than is held by then; whatever comes next is judged by what is held."""
+    running = Running()
+    origin.append(pings(10, 5), observer=FEED)
+    carry(origin, replica, running=running)
+    after = held(replica, FEED)
+    origin.append(pings(100, 3), observer=FEED)
+    late = run_after(origin, FEED, after, speak(origin, FEED, KEY))
+    origin.append(pings(200, 3), observer=FEED)
+    carry(origin, replica, running=running)
+    assert take_run(replica, late, incarnation=INCARNATION, running=running).refused is None
+    origin.append(pings(300, 3), observer=FEED)
+    assert [each.refused for each in carry(origin, replica, running=running)] == [None]
+    assert same(origin, replica)
+
+
 def test_a_fork_within_a_record_to_be_made_is_found(origin, replica, tmp_path):
     """The origin's twin seals what it said otherwise: the records do not come out, and when they come whole both are named."""
     origin.append(pings(10, 5), observer=FEED)
