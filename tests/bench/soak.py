@@ -127,9 +127,10 @@ def judged(samples: dict[str, list[Sample]], interval_s: float) -> list[dict[str
     return rows
 
 
-def recorded(nodes: list[Node], since_ns: int, until_ns: int) -> Counter[str]:
-    """Pings answered and failed, and links lost, as the nodes recorded them themselves in that time."""
+def recorded(nodes: list[Node], since_ns: int, until_ns: int) -> tuple[Counter[str], list[str]]:
+    """Pings answered and failed, and links lost, as the nodes recorded them themselves in that time; and each lost link."""
     counts: Counter[str] = Counter(answered=0, failed=0, lost=0)
+    losses: list[tuple[int, str]] = []
     words = {PingAnswered: "answered", PingFailed: "failed", LinkLost: "lost"}
     for node in nodes:
         with Ledger.open(node.folder.ledger) as ledger:
@@ -139,7 +140,11 @@ def recorded(nodes: list[Node], since_ns: int, until_ns: int) -> Counter[str]:
                         word = words.get(type(entry.event))
                         if word is not None and since_ns <= entry.at_ns < until_ns:
                             counts[word] += 1
-    return counts
+                            if isinstance(entry.event, LinkLost):
+                                at_s = (entry.at_ns - since_ns) / 1e9
+                                told = f"{node.name} lost {entry.event.peer} after {at_s:.1f} s: {entry.event.reason}"
+                                losses.append((entry.at_ns, told))
+    return counts, [told for _at_ns, told in sorted(losses)]
 
 
 def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -189,7 +194,7 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         raise SystemExit(f"{judgeable} samples after the warm-up are too few to judge by; run longer, or ping more often")
     say("verifying")
     bad = {node.name: verify([node.folder.ledger]).problems for node in nodes}
-    counts = recorded(nodes, begun_ns, over_ns)
+    counts, losses = recorded(nodes, begun_ns, over_ns)
     rows = judged(samples, interval_s)
     spent = [(some[-1].cpu_s - some[0].cpu_s) / (some[-1].at_s - some[0].at_s) for some in samples.values()]
     problems = [f"{name}: {each.what}" for name, found in bad.items() for each in found]
@@ -199,7 +204,7 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "lost_after": options.lost_after, "formed_s": formed_s, "alarms": alarms,
         "samples": judgeable, "warm_s": warm(samples[nodes[0].name])[0].at_s, "rows": rows, **counts,
         "cpu_of_a_core": sum(spent), "cpu_worst": max(spent),
-        "problems": problems, "ok": all(row["ok"] for row in rows) and not (alarms or problems),
+        "losses": losses, "problems": problems, "ok": all(row["ok"] for row in rows) and not (alarms or problems),
     }  # fmt: skip
 
 
@@ -236,6 +241,8 @@ def main() -> int:
     print(table(told))
     print("\n{answered:,} pings answered, {failed} failed; {lost} links lost; {alarms} false alarms".format(**told))
     print("processor: {cpu_of_a_core:.3f} of a core in all, {cpu_worst:.4f} the busiest node".format(**told))
+    for loss in told["losses"]:
+        print(loss)
     for problem in told["problems"]:
         print(f"PROBLEM: {problem}")
     print("ok" if told["ok"] else "NOT OK")
