@@ -17,13 +17,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 
 from ledger import codec, rows
 from ledger.entry import Entry, Observed, Opaque
-from ledger.errors import Damaged, Refused, WrongIncarnation
+from ledger.errors import Damaged, Refused, Unwritable, WrongIncarnation
 from ledger.events import Event, FeedOpened
 from ledger.feeds import FeedReader
 from ledger.heads import Head
@@ -34,6 +34,10 @@ from ledger.opening import SPOKEN, Reading, translate
 from ledger.scan import Scan, scan
 from ledger.watching import Watch
 from ledger.writer import RECORD_ENTRIES, FeedWriter
+
+OUTERMOST: Final = ("begin immediate", "commit", "rollback")
+NESTED: Final = ("savepoint nested", "release nested", "rollback to nested")
+"""How a transaction begins, ends, and is taken back."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -225,35 +229,25 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything within stands, or nothing of it. Nested, it joins the outer one."""
+        """Everything within stands, or nothing of it. Nested, it stands as the transaction around it does, and that one can go on
+        where nothing of it does.
+        """
         if not self.writable:
             raise Refused(f"{self.path}: opened to read", hint="open it with write=True")
-        if self._depth:
-            yield
-            return
+        if self._depth and not self._connection.in_transaction:  # SQLite does so where a medium refuses in the midst of it
+            raise Unwritable(f"{self.path}: the transaction around this one was taken back")
+        begin, end, back = NESTED if self._depth else OUTERMOST
         self._depth += 1
         try:
             with self._said(sqlite3.Error):  # what else a guest's own code raises is the guest's
-                self._connection.execute("begin immediate")
+                self._connection.execute(begin)
                 yield
-                self._connection.execute("commit")
+                self._connection.execute(end)
         except BaseException:
-            self._undo("rollback")
+            self._undo(back)
             raise
         finally:
             self._depth -= 1
-
-    @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """Everything within stands as the transaction around does, or nothing of it, and the transaction goes on."""
-        with self.transaction():
-            self._connection.execute("savepoint attempt")
-            try:
-                yield
-                self._connection.execute("release attempt")
-            except BaseException:
-                self._undo("rollback to attempt")
-                raise
 
     def _undo(self, how: str) -> None:
         """Take back rows, and with them all that is remembered of rows."""

@@ -215,7 +215,7 @@ def _take(
     own: Feed | None,
     stamp: Callable[[Event], Observed] | None,
 ) -> Taken:
-    with ledger.attempt():
+    with ledger.transaction():
         for opened in judged.records:
             ledger.take(feed, opened)
         if judged.arrived:

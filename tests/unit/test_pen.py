@@ -63,7 +63,7 @@ class Exchange:
 
     def judge(self, action: Any, stamp: Any) -> sig.Took:  # noqa: ARG002 - it writes nothing to the own feed
         """Take it in, or fail as a medium does: in part, and with nothing left of it."""
-        with self.ledger.attempt():
+        with self.ledger.transaction():
             self.ledger.append([ping(action.channel)], observer=self.other)
             if action.channel in self.refuses:
                 raise Unwritable("the medium refuses")

@@ -7,11 +7,12 @@ from scene import INCARNATION, KEY, START_NS, answered, feed_of, lost, minutes, 
 
 from ledger import codec
 from ledger.entry import Observed, Opaque
-from ledger.errors import Conflict, Damaged, EventRefused, Locked, NotALedger, Refused, WrongIncarnation
+from ledger.errors import Conflict, Damaged, EventRefused, Locked, NotALedger, Refused, Unwritable, WrongIncarnation
 from ledger.events import FeedOpened, LinkLost, NoteAdded
 from ledger.identity import Feed
 from ledger.instants import instant_ns
 from ledger.store import Branch, Ledger
+from ledger.writer import FeedWriter
 
 ALPHA = feed_of()
 
@@ -155,14 +156,14 @@ def test_several_appends_stand_or_fall_together(ledger):
     assert observed(ledger.read("alpha", after=1)) == [*minutes(1200), note("x")]
 
 
-def test_an_attempt_that_fails_takes_nothing_else_with_it(ledger):
-    """Within a transaction what was attempted in vain leaves no trace, what stood before it and after it stands, and nothing of
-    all that does before the transaction has ended.
+def test_a_nested_transaction_that_fails_takes_nothing_else_with_it(ledger):
+    """Within a transaction what one within it did in vain leaves no trace, what stood before it and after it stands, and nothing
+    of all that does before the outer one has ended.
     """
     ledger.open_feed("alpha", at=0)
 
     def fail():
-        with ledger.attempt():
+        with ledger.transaction():
             ledger.append(minutes(1200, first=3), observer="alpha")
             ledger.open_feed("charlie", at=0)
             raise ZeroDivisionError
@@ -172,7 +173,7 @@ def test_an_attempt_that_fails_takes_nothing_else_with_it(ledger):
         with pytest.raises(ZeroDivisionError):
             fail()
         assert ledger.head("alpha").last == 2
-        with ledger.attempt():
+        with ledger.transaction():
             ledger.append(note("after"), observer="alpha", expect=2)
         with Ledger.open(ledger.path) as reader:
             assert reader.head("alpha").last == 1
@@ -182,6 +183,37 @@ def test_an_attempt_that_fails_takes_nothing_else_with_it(ledger):
         fail()
     with Ledger.open(ledger.path) as reader:
         assert observed(reader.read("alpha", after=1)) == [note("before"), note("after")]
+
+
+def test_an_append_that_fails_half_way_is_all_gone_also_for_who_goes_on(ledger, monkeypatch):
+    """Within a transaction an append fails after it has written rows, and the caller goes on: nothing of it stands. Where the
+    medium has taken back the whole transaction, nothing more is written in it, and that is said.
+    """
+    ledger.open_feed("alpha", at=0)
+    write = FeedWriter.append
+
+    def torn(writer, *args, **more):
+        write(writer, *args, **more)
+        raise ZeroDivisionError
+
+    with ledger.transaction():
+        ledger.append(note("before"), observer="alpha")
+        monkeypatch.setattr(FeedWriter, "append", torn)
+        with pytest.raises(ZeroDivisionError):
+            ledger.append(minutes(1200, first=3), observer="alpha")
+        monkeypatch.undo()
+        ledger.append(note("after"), observer="alpha", expect=2)
+    assert observed(ledger.read("alpha", after=1)) == [note("before"), note("after")]
+
+    def taken_back():
+        with ledger.transaction():
+            ledger.append(note("lost"), observer="alpha")
+            ledger._connection.execute("rollback")
+            ledger.append(note("alone"), observer="alpha")
+
+    with pytest.raises(Unwritable, match="taken back"):
+        taken_back()
+    assert ledger.head("alpha").last == 3
 
 
 def test_a_callers_own_trouble_is_not_blamed_on_the_ledger(ledger):
