@@ -45,6 +45,7 @@ class Scale(NamedTuple):
     every: int
 
 
+OURS_A_COMMIT = 1000
 SCALES = {
     "quick": Scale(20_000, 10_000, 4_000, 10_000, 1, 60, 20, 3_000, 2_000),
     "default": Scale(1_000_000, 200_000, 100_000, 1_000_000, 3, 200, 200, 6_000, 4_000),
@@ -195,12 +196,15 @@ class Run:
                         tried.setdefault((who, batch), []).append(got["rate"])
                 except Absent as why:
                     self.absent[f"{self.name(who)}, append"] = str(why)
-        for (who, batch), rates in tried.items():
-            rate = statistics.median(rates)
+        rates = {each: statistics.median(some) for each, some in tried.items()}
+        for (who, batch), rate in rates.items():
             if rate > best.get(who, 0):
                 events = self.scale.slow if contestant(who).slow else self.scale.append
                 commit = min(batch, events // len(workload.feeds()))
                 best[who], notes[who] = rate, f"its best: {commit:,} a commit"
+                alike = rates.get((who, OURS_A_COMMIT))
+                if alike is not None and commit > OURS_A_COMMIT:
+                    notes[who] += f"; {alike / 1e3:.0f} k at {OURS_A_COMMIT:,}, as ours"
         self.tell("durable append", "events/s", best, goals, less=False, notes=notes)
 
     def bytes(self) -> None:
