@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ledger.events import SettingsChanged
-from ledger.node import wire
+from ledger.node import taking, wire
 from ledger.node.state import SECOND
 from ledger.node.virtual import World
 from ledger.store import Ledger
@@ -75,7 +75,7 @@ def test_a_node_commits_less_often_than_it_pings(monkeypatch):
     though beside each of them there is a run of another feed.
     """
     commits, runs = 0, 0
-    transaction, take = Ledger.transaction, Ledger.attempt
+    transaction, take = Ledger.transaction, taking._take
 
     @contextmanager
     def counted(self):
@@ -84,15 +84,13 @@ def test_a_node_commits_less_often_than_it_pings(monkeypatch):
         with transaction(self):
             yield
 
-    @contextmanager
-    def attempted(self):
+    def taken(*given, **more):
         nonlocal runs
         runs += 1
-        with take(self):
-            yield
+        return take(*given, **more)
 
     monkeypatch.setattr(Ledger, "transaction", counted)
-    monkeypatch.setattr(Ledger, "attempt", attempted)
+    monkeypatch.setattr(taking, "_take", taken)
     memory = Path("/dev/shm")  # noqa: S108 - a folder of its own in it: what a disk does with `fsync` is not looked at here
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         run = simulate_nodes(
