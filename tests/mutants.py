@@ -45,7 +45,7 @@ MUTANTS = (
     Mutant("C3", "ledger.open_part:OpenPart.tally", "bisect_right(walls, until)", "bisect_right(walls, until + 10**12)", "an answer takes in what came later"),
     Mutant("C4", "projections.pings:failed", "ping.lost + count", "ping.lost + (count if linkless else 0)", "losses over a link are not counted"),
     Mutant("C6", "ledger.codec:decode_event", "if version == known.version:", "if version:", "an old shape is read as today's"),
-    Mutant("C8", "ledger.store:Ledger.transaction", 'self._connection.execute(end)', "None", "what was acknowledged is not on the disk"),
+    Mutant("C8", "ledger.store:Ledger.transaction", "self._connection.execute(end)", "None", "what was acknowledged is not on the disk"),
     Mutant("C10", "ledger.writer:FeedWriter.append", "if expect is not None and expect != self.head.last:", "if expect is not None and expect > self.head.last:", "a retry appends again"),
     Mutant("C11", "ledger.row_reader:RowReader._record", "rows.row_sum(*found[:-1]) != record.sum or", "", "rows are believed without their sums"),
 )  # fmt: skip
