@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from bench import limits
 from bench.measures import Line, Run, Wrong
 from bench.peers.contestant import Absent
 
@@ -30,6 +31,7 @@ class Live:
         self.meshes()
         self.pings()
         self.blows()
+        self.limits()
         self.news()
         self.simulation()
 
@@ -74,10 +76,10 @@ class Live:
             self.tell(measure, found, "seconds", "ms", "asyncssh", factor=1000, goal=goal, note=f"{links} links, one process")
             if "openssh" in people:
                 self.tell(measure, found, "seconds", "ms", "openssh", factor=1000, note=f"{links} links, its own processes")
-            memory, note = "memory of an idle link, both ends", f"of {machines} machines"
-            self.tell(memory, found, "kib", "KiB", "asyncssh", note=note)
-            if "openssh" in people:
-                self.tell(memory, found, "kib", "KiB", "openssh", note=note)
+            note = f"of {machines} machines"
+            for peer in people[1:]:
+                self.tell("memory of an idle link, both ends", found, "kib", "KiB", peer, note=note)
+                self.tell("processor time of an idle link, a minute", found, "idle_us", "µs", peer, note=note)
 
     def pings(self) -> None:
         """A round trip of 64 bytes over one link."""
@@ -104,6 +106,14 @@ class Live:
             note = f"{machines} processes; {alarms} false alarms in {pings:,} pings"
             own = {"ours": found["ours"]}
             self.tell("processor time of a ping, all of a node", own, "node_cpu_us", "µs", "", note=note)
+
+    def limits(self) -> None:
+        """A link that the limit of connections ended stands again, once there is room."""
+        folder = str(self.run.folder / "limits")
+        found = self.asked(("ours",), "back after a limit drop", limits.TIMES, "limited", folder=folder, machines=5)
+        note = f"5 processes; {limits.TIMES} drops a run; nobody else dials again"
+        for part, which in (("p50", "half of them"), ("max", "the slowest")):
+            self.tell(f"back after a limit drop, {which}", found, part, "ms", "", factor=1000, note=note)
 
     def news(self) -> None:
         """What a machine records reaches all, also the one that it has no link to."""

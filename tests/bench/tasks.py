@@ -260,9 +260,9 @@ TASKS = {task.__name__: task for task in (reference, build, append, replay, orde
 
 def living(task: str) -> Callable[..., dict[str, Any]]:
     """A task of the live mesh; its room is loaded only now, for it loads the network."""
-    from bench import agents, news, wired
+    from bench import agents, limits, news, wired
 
-    return (wired.TASKS | agents.TASKS | news.TASKS)[task]
+    return (wired.TASKS | agents.TASKS | limits.TASKS | news.TASKS)[task]
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from ledger.node.sshclient import key_text
 
 PAYLOAD = b"p" * 64
 PATIENCE_S = 120.0
+IDLE_S = 5.0
 
 
 def resident_kib() -> int:
@@ -182,9 +183,12 @@ KINDS = {"ours": Ours, "asyncssh": Plain}
 
 
 def formed(who: str, machines: int) -> dict[str, Any]:
-    """Seconds until the mesh stood, and what one idle link takes, both ends, in KiB. A link of it is formed before, so that
-    nobody pays for what is loaded late.
+    """Seconds until the mesh stood, and what one idle link takes, both ends: KiB, and microseconds of processor time a minute. A
+    link is formed before, so that nobody pays for what is loaded late.
     """
+
+    def a_minute(used_s: float, mesh: Any) -> float:
+        return used_s / len(mesh.pairs) / IDLE_S * 60e6
 
     async def opened() -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
@@ -193,7 +197,10 @@ def formed(who: str, machines: int) -> dict[str, Any]:
                 took = await mesh.form()
                 await asyncio.sleep(0.5)
                 held = openssh_mesh.share_kib(mesh.processes()) - before
-                return {"seconds": took, "kib": held / len(mesh.pairs), "answer": len(mesh.ends)}
+                used = openssh_mesh.used_s(mesh.processes())
+                await asyncio.sleep(IDLE_S)
+                used = openssh_mesh.used_s(mesh.processes()) - used
+                return {"seconds": took, "kib": held / len(mesh.pairs), "idle_us": a_minute(used, mesh), "answer": len(mesh.ends)}
 
     async def measured() -> dict[str, Any]:
         first = KINDS[who](2)
@@ -205,7 +212,11 @@ def formed(who: str, machines: int) -> dict[str, Any]:
         took = await mesh.form()
         gc.collect()
         await asyncio.sleep(0.5)
-        return {"seconds": took, "kib": (resident_kib() - before) / len(mesh.pairs), "answer": mesh.accepted}
+        kib = (resident_kib() - before) / len(mesh.pairs)
+        used = time.process_time()
+        await asyncio.sleep(IDLE_S)
+        used = time.process_time() - used
+        return {"seconds": took, "kib": kib, "idle_us": a_minute(used, mesh), "answer": mesh.accepted}
 
     return asyncio.run(opened() if who == "openssh" else measured())
 
