@@ -12,8 +12,6 @@ from ledger.node.links import DialFailed, Limits
 from ledger.node.sshclient import key_text
 
 LOOPBACK = "127.0.0.1"
-SOON_S = 5.0
-"""By then what waits for nobody is over, also where the machine is busy; what waits for who is gone never ends."""
 
 
 def key():

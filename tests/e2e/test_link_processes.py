@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import asyncssh
-from wires import LOOPBACK, SOON_S, dial, key, settle
+from wires import LOOPBACK, dial, key, settle
 
 from ledger.node import ccs
 from ledger.node.frames import FRAME_MAX
@@ -75,7 +75,7 @@ def test_a_killed_peer_is_known_at_once(tmp_path):
             other.send(signal.SIGKILL)
             reason, _ = await heard.end()
             assert reason in {"closed", "reset"}
-            assert time.monotonic() - began < SOON_S
+            assert time.monotonic() - began < 1
             await asyncio.to_thread(other.process.wait, 10)
             assert await other.reason() == "refused"
             await settle()
@@ -100,12 +100,14 @@ def test_a_silent_peer_is_not_waited_for(tmp_path):
             assert heard.link.backlog() > FRAME_MAX
             began = time.monotonic()
             heard.link.abort()
+            called = time.monotonic() - began
             assert await heard.end() == ("closed", "ended by this side")
-            assert time.monotonic() - began < SOON_S
+            assert called < 0.05
+            assert time.monotonic() - began < 0.5
             assert heard.link.backlog() == 0
             began = time.monotonic()
             assert await other.reason(timeout_s=0.5) == "timeout"
-            assert time.monotonic() - began < SOON_S
+            assert time.monotonic() - began < 1.5
             other.send(signal.SIGCONT)
             again = await other.dial()
             await echoed(again)
@@ -151,7 +153,7 @@ asyncio.run(main())
         began = time.monotonic()
         await listener.close()
         await asyncio.wait_for(over.wait(), 5)
-        assert time.monotonic() - began < SOON_S
+        assert time.monotonic() - began < 1
         process.send_signal(signal.SIGCONT)
         await process.wait()
         process._transport.close()
