@@ -35,9 +35,9 @@ from ledger.scan import Scan, scan
 from ledger.watching import Watch
 from ledger.writer import RECORD_ENTRIES, FeedWriter
 
-OUTERMOST: Final = ("begin immediate", "commit", "rollback")
-NESTED: Final = ("savepoint nested", "release nested", "rollback to nested")
-"""How a transaction begins, ends, and is taken back."""
+OUTERMOST: Final = ("begin immediate", "commit", ("rollback",))
+NESTED: Final = ("savepoint nested", "release nested", ("rollback to nested", "release nested"))
+"""How a transaction begins, ends, and is taken back; a savepoint that is rolled back to stands until it is released."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -244,19 +244,20 @@ class Ledger:
                 yield
                 self._connection.execute(end)
         except BaseException:
-            self._undo(back)
+            self._undo(*back)
             raise
         finally:
             self._depth -= 1
 
-    def _undo(self, how: str) -> None:
+    def _undo(self, *how: str) -> None:
         """Take back rows, and with them all that is remembered of rows."""
         while self._writers:
             self._writers.popitem()[1].forget()
         self._readers.clear()
         self._held = None
         if self._connection.in_transaction:
-            self._connection.execute(how)
+            for statement in how:
+                self._connection.execute(statement)
 
     @contextmanager
     def _said(self, *spoken: type[sqlite3.Error | UnicodeError]) -> Iterator[None]:

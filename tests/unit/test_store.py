@@ -216,6 +216,28 @@ def test_an_append_that_fails_half_way_is_all_gone_also_for_who_goes_on(ledger, 
     assert ledger.head("alpha").last == 3
 
 
+def test_a_nested_transaction_that_fails_takes_back_its_own_beginning(ledger):
+    """One that fails after another within it had failed is gone from its first entry on, not from where the other began."""
+    ledger.open_feed("alpha", at=0)
+
+    def fail(then):
+        with ledger.transaction():
+            ledger.append(note("gone"), observer="alpha")
+            then()
+            raise ZeroDivisionError
+
+    def fail_again():
+        with pytest.raises(ZeroDivisionError):
+            fail(lambda: None)
+
+    with ledger.transaction():
+        ledger.append(note("before"), observer="alpha")
+        with pytest.raises(ZeroDivisionError):
+            fail(fail_again)
+        ledger.append(note("after"), observer="alpha")
+    assert observed(ledger.read("alpha", after=1)) == [note("before"), note("after")]
+
+
 def test_a_callers_own_trouble_is_not_blamed_on_the_ledger(ledger):
     """An error of the program within a transaction comes out as it was: a missing file of the caller is not our file."""
     with pytest.raises(FileNotFoundError), ledger.transaction():
