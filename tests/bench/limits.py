@@ -19,10 +19,11 @@ from typing import Any
 
 from bench.peers.contestant import Absent
 
-from ledger.events import LinkEstablished, LinkFailed
+from ledger.events import LinkEstablished
 from ledger.node.simulation import NAMES
 from ledger.store import Ledger
 from replay.demo_mesh import Cluster, Commands, host
+from replay.demo_story import OVER
 from replay.demo_wires import Wires
 
 BLOCK = 79
@@ -53,6 +54,7 @@ def limited(who: str, folder: str, machines: int) -> dict[str, Any]:
 async def _dropped(folder: Path, names: tuple[str, ...]) -> list[float]:
     """The link between the first machine and the last by name, dropped again and again."""
     full, dropped = names[0], names[-1]
+    ends = (full, dropped), (dropped, full)
     dice = random.Random(len(names))
     took = []
     async with AsyncExitStack() as stack:
@@ -60,6 +62,12 @@ async def _dropped(folder: Path, names: tuple[str, ...]) -> list[float]:
         commands = Commands(folder)
         stack.push_async_callback(commands.end_all)
         cluster = Cluster(commands, wires, names)
+
+        def away() -> bool:
+            """Whether a dial was turned away, by the record of whoever dialled, and neither is linked with the other."""
+            turned = any(cluster.wrote(a, "link.failed", "limit", peer=b, reason=OVER) for a, b in ends)
+            return turned and cluster.apart(full, dropped)
+
         for name in names:
             wires.publish(host(name), name)
         await cluster.found("limits")
@@ -68,33 +76,25 @@ async def _dropped(folder: Path, names: tuple[str, ...]) -> list[float]:
         await cluster.until("all are linked", lambda: cluster.linked(*names))
         for _ in range(TIMES):
             await asyncio.sleep(STEADY_S)
-            since = time.time_ns()
+            cluster.mark("limit")
             wires.limit(full, len(names) - 2)
-
-            def away(since: int = since) -> bool:
-                """Whether a dial was turned away, by the record of whoever dialled, and neither is linked with the other."""
-                said = [_first(cluster.ledger(a), a, b, LinkFailed, since) for a, b in ((full, dropped), (dropped, full))]
-                return any(said) and cluster.apart(full, dropped)
-
-            await cluster.until("the dial was turned away", away)
+            await cluster.until("a dial was turned away", away)
             await asyncio.sleep(dice.uniform(0.0, VAIN_S))
             room = time.time_ns()
             wires.limit(full, None)
             await cluster.until("they are linked again", lambda: cluster.linked(full, dropped))
-            stood = [_first(cluster.ledger(a), a, b, LinkEstablished, room) for a, b in ((full, dropped), (dropped, full))]
-            took.append((max(stood) - room) / 1e9)
+            took.append((max(_linked(cluster.ledger(a), a, b, room) for a, b in ends) - room) / 1e9)
         await cluster.stop()
     return took
 
 
-def _first(path: Path, machine: str, peer: str, kind: type[LinkEstablished | LinkFailed], since_ns: int) -> int:
-    """When a machine first recorded this of a peer since then, in its own feed; 0 if it has not."""
+def _linked(path: Path, machine: str, peer: str, since_ns: int) -> int:
+    """When a machine first recorded since then, in its own feed, that it is linked with a peer."""
     with Ledger.open(path) as ledger:
-        found = [
+        return min(
             entry.at_ns for feed in ledger.feeds() if feed.machine == machine for entry in ledger.read(feed)
-            if isinstance(entry.event, kind) and entry.event.peer == peer and entry.at_ns >= since_ns
-        ]  # fmt: skip
-    return min(found, default=0)
+            if isinstance(entry.event, LinkEstablished) and entry.event.peer == peer and entry.at_ns >= since_ns
+        )  # fmt: skip
 
 
 TASKS = {"limited": limited}

@@ -45,7 +45,6 @@ class Scale(NamedTuple):
     every: int
 
 
-OURS_A_COMMIT = 1000
 SCALES = {
     "quick": Scale(20_000, 10_000, 4_000, 10_000, 1, 60, 20, 3_000, 2_000),
     "default": Scale(1_000_000, 200_000, 100_000, 1_000_000, 3, 200, 200, 6_000, 4_000),
@@ -202,9 +201,9 @@ class Run:
                 events = self.scale.slow if contestant(who).slow else self.scale.append
                 commit = min(batch, events // len(workload.feeds()))
                 best[who], notes[who] = rate, f"its best: {commit:,} a commit"
-                alike = rates.get((who, OURS_A_COMMIT))
-                if alike is not None and commit > OURS_A_COMMIT:
-                    notes[who] += f"; {alike / 1e3:.0f} k at {OURS_A_COMMIT:,}, as ours"
+                (ours,) = contestant("ours").batches
+                if commit > ours and (who, ours) in rates:
+                    notes[who] += f"; {rates[who, ours] / 1e3:.0f} k at {ours:,}, as ours"
         self.tell("durable append", "events/s", best, goals, less=False, notes=notes)
 
     def bytes(self) -> None:
